@@ -1,0 +1,1 @@
+#![cfg_attr(windows, no_std)]
