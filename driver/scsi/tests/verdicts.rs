@@ -1,0 +1,322 @@
+//! What answers mean: every row in both shapes that ports answer in, and no success without proof.
+//!
+//! The rows stand here a second time, as data that is searched from the top, so that the code under test and what
+//! it is tested against share neither values nor order nor means.
+
+use proptest::prelude::*;
+use scsi_reserve::Retry::{AfterDelay, AfterTenSeconds, AtOnce, No, TenByteForm};
+use scsi_reserve::{Answer, NtStatus, Retry, Verdict, sense};
+
+const BUSY: u32 = 0x8000_0011;
+const NO_MEDIA: u32 = 0xC000_0013;
+const INVALID_REQUEST: u32 = 0xC000_0010;
+const DENIED: u32 = 0xC000_0022;
+const NO_RESOURCES: u32 = 0xC000_009A;
+const DATA_ERROR: u32 = 0xC000_009C;
+const NOT_CONNECTED: u32 = 0xC000_009D;
+const NOT_READY: u32 = 0xC000_00A3;
+const TIMEOUT: u32 = 0xC000_00B5;
+const DEVICE_ERROR: u32 = 0xC000_0185;
+const HARDWARE_ERROR: u32 = 0xC000_0483;
+
+/// Status for the caller and retry.
+type Row = (u32, Retry);
+
+const ANYTHING_ELSE: Row = (DEVICE_ERROR, No);
+const PROOF: Row = (0, No);
+
+/// By SCSI status; CHECK CONDITION is by sense data, GOOD and 0xFF are by NTSTATUS.
+const BY_SCSI_STATUS: [(u8, Row); 5] = [
+    (0x18, (BUSY, No)),
+    (0x08, (NOT_READY, AfterDelay)),
+    (0x28, (NOT_READY, AfterDelay)),
+    (0x30, (NOT_READY, AfterDelay)),
+    (0x40, (DEVICE_ERROR, AfterDelay)),
+];
+
+/// By sense key, ASC and ASCQ; the first that fits.
+const BY_SENSE: [(u8, Option<u8>, Option<u8>, Row); 19] = [
+    (0x0, None, None, (DEVICE_ERROR, AfterDelay)),
+    (0x1, None, None, PROOF),
+    (0x2, Some(0x04), Some(0x01), (NOT_READY, AfterTenSeconds)),
+    (0x2, Some(0x04), Some(0x07), (NOT_READY, AfterTenSeconds)),
+    (0x2, Some(0x04), Some(0x0A), (NOT_READY, AfterTenSeconds)),
+    (0x2, Some(0x3A), None, (NO_MEDIA, No)),
+    (0x2, Some(0x04), Some(0x03), (NO_MEDIA, No)),
+    (0x2, Some(0x04), Some(0x00), (NOT_READY, No)),
+    (0x2, Some(0x04), Some(0x04), (NOT_READY, No)),
+    (0x2, Some(0x04), Some(0x08), (NOT_READY, No)),
+    (0x2, None, None, (NOT_READY, AfterDelay)),
+    (0x3, None, None, (DATA_ERROR, No)),
+    (0x4, None, None, (HARDWARE_ERROR, No)),
+    (0x5, Some(0x25), None, (NOT_CONNECTED, No)),
+    (0x5, None, None, (INVALID_REQUEST, TenByteForm)),
+    (0x6, None, None, (DEVICE_ERROR, AtOnce)),
+    (0x7, None, None, (DENIED, No)),
+    (0xB, None, None, (DEVICE_ERROR, AfterDelay)),
+    (0x8, None, None, ANYTHING_ELSE),
+];
+
+const BY_NT_STATUS: [(u32, Row); 11] = [
+    (0xC000_00B5, (TIMEOUT, No)),              // IO_TIMEOUT
+    (0xC000_000E, (NOT_CONNECTED, No)),        // NO_SUCH_DEVICE
+    (0xC000_00C0, (NOT_CONNECTED, No)),        // DEVICE_DOES_NOT_EXIST
+    (0xC000_009D, (NOT_CONNECTED, No)),        // DEVICE_NOT_CONNECTED
+    (0xC000_02B6, (NOT_CONNECTED, No)),        // DEVICE_REMOVED
+    (0xC000_0184, (NOT_CONNECTED, No)),        // INVALID_DEVICE_STATE
+    (0xC000_0056, (NOT_CONNECTED, No)),        // DELETE_PENDING
+    (0xC000_0010, (INVALID_REQUEST, No)),      // INVALID_DEVICE_REQUEST
+    (0xC000_00BB, (INVALID_REQUEST, No)),      // NOT_SUPPORTED
+    (0xC000_0002, (INVALID_REQUEST, No)),      // NOT_IMPLEMENTED
+    (0xC000_009A, (NO_RESOURCES, AfterDelay)), // INSUFFICIENT_RESOURCES
+];
+
+/// NTSTATUS values that have no row: success, informational, warnings and errors.
+const WITHOUT_ROW: [u32; 12] = [
+    0x0000_0000,
+    0x0000_0102,
+    0x0000_0103,
+    0x4000_0000,
+    0x7FFF_FFFF,
+    0x8000_0000,
+    0x8000_0005,
+    0x8000_0011,
+    0xC000_0001,
+    0xC000_0120,
+    0xC000_0185,
+    0xFFFF_FFFF,
+];
+
+/// CHECK CONDITION whose sense data says nothing readable.
+const UNREADABLE: Row = (DEVICE_ERROR, AfterDelay);
+
+fn nt(value: u32) -> NtStatus {
+    NtStatus(value.cast_signed())
+}
+
+fn row_of_nt_status(status: u32) -> Row {
+    BY_NT_STATUS
+        .iter()
+        .find(|(value, _)| *value == status)
+        .map_or(ANYTHING_ELSE, |(_, row)| *row)
+}
+
+fn row_of_codes(key: u8, asc: u8, ascq: u8) -> Row {
+    BY_SENSE
+        .iter()
+        .find(|(k, a, q, _)| *k == key && a.is_none_or(|a| a == asc) && q.is_none_or(|q| q == ascq))
+        .map_or(ANYTHING_ELSE, |(.., row)| *row)
+}
+
+fn judge(status: u32, information: usize, scsi_status: u8, sense: &[u8]) -> Row {
+    let verdict = Verdict::of(&Answer {
+        status: nt(status),
+        information,
+        scsi_status,
+        sense,
+    });
+    (verdict.status.0.cast_unsigned(), verdict.retry)
+}
+
+/// Sense data in the format of a response code, with `more` as its ADDITIONAL SENSE LENGTH and 255 bytes long.
+fn sense_data(code: u8, key: u8, asc: u8, ascq: u8, more: u8) -> [u8; 255] {
+    let mut bytes = [0xA5; 255];
+    bytes[0] = code;
+    bytes[7] = more;
+    let (key_at, asc_at) = if code & 2 == 0 { (2, 12) } else { (1, 2) };
+    bytes[key_at] = 0xF0 | key;
+    bytes[asc_at] = asc;
+    bytes[asc_at + 1] = ascq;
+    bytes
+}
+
+/// What the sense data of [`sense_data`] says with `length` bytes of it back.
+fn row_of_sense(code: u8, key: u8, asc: u8, ascq: u8, length: usize) -> Row {
+    let (key_at, asc_at) = if code & 2 == 0 { (2, 12) } else { (1, 2) };
+    match length {
+        _ if length <= key_at => UNREADABLE,
+        _ if code & 1 == 1 => (DEVICE_ERROR, AfterDelay),
+        _ if length <= asc_at => row_of_codes(key, 0, 0),
+        _ if length == asc_at + 1 => row_of_codes(key, asc, 0),
+        _ => row_of_codes(key, asc, ascq),
+    }
+}
+
+/// The SCSI status decides before the NTSTATUS, whatever that is, unless it is GOOD or was not written.
+#[test]
+fn every_scsi_status_means_the_same_in_both_shapes() {
+    for status in WITHOUT_ROW
+        .into_iter()
+        .chain(BY_NT_STATUS.map(|(value, _)| value))
+    {
+        for scsi_status in 0..=u8::MAX {
+            let expected = match scsi_status {
+                0x00 if status < 0x8000_0000 => PROOF,
+                0x00 | 0xFF => row_of_nt_status(status),
+                0x02 => UNREADABLE,
+                _ => BY_SCSI_STATUS
+                    .iter()
+                    .find(|(value, _)| *value == scsi_status)
+                    .map_or(ANYTHING_ELSE, |(_, row)| *row),
+            };
+            assert_eq!(
+                judge(status, 56, scsi_status, &[]),
+                expected,
+                "{status:#X} {scsi_status:#X}"
+            );
+            assert_eq!(
+                judge(status, 55, scsi_status, &[]),
+                row_of_nt_status(status),
+                "{status:#X}, 55 bytes"
+            );
+        }
+        let refused = Verdict::of_refused(nt(status));
+        assert_eq!(
+            (refused.status.0.cast_unsigned(), refused.retry),
+            row_of_nt_status(status)
+        );
+    }
+}
+
+/// Every key and every code with a row, in all formats, of all lengths, in both shapes.
+#[test]
+fn sense_data_means_what_the_part_of_it_that_came_back_says() {
+    let codes = [0x00, 0x04, 0x20, 0x24, 0x25, 0x29, 0x3A];
+    let qualifiers = [0x00, 0x01, 0x02, 0x03, 0x04, 0x07, 0x08, 0x0A, 0x14];
+    for code in [0x70, 0x71, 0x72, 0x73, 0xF0, 0xF1, 0xF2, 0xF3] {
+        for key in 0..=15 {
+            for asc in codes {
+                for ascq in qualifiers {
+                    let bytes = sense_data(code, key, asc, ascq, 247);
+                    for length in 0..=252 {
+                        let expected = row_of_sense(code, key, asc, ascq, length);
+                        for status in [0x0000_0000, 0xC000_0185] {
+                            let row = judge(status, 56 + length, 0x02, &bytes[..length]);
+                            assert_eq!(
+                                row, expected,
+                                "{code:#X} {key} {asc:#X} {ascq:#X} {length}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_past_the_additional_sense_length_or_the_information_are_not_read() {
+    for code in [0x70, 0x71, 0x72, 0x73] {
+        for key in 0..=15 {
+            for length in 0..=32 {
+                let whole = sense_data(code, key, 0x3A, 0x00, 247);
+                let expected = row_of_sense(code, key, 0x3A, 0x00, length);
+                assert_eq!(
+                    judge(0, 56 + length, 0x02, &whole),
+                    expected,
+                    "{length} back"
+                );
+
+                let declared = sense_data(code, key, 0x3A, 0x00, u8::try_from(length).unwrap());
+                let expected = row_of_sense(code, key, 0x3A, 0x00, 8 + length);
+                assert_eq!(
+                    judge(0, 56 + 252, 0x02, &declared),
+                    expected,
+                    "{length} declared"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn sense_data_of_no_known_format_is_unreadable() {
+    for code in (0..=u8::MAX).filter(|code| !(0x70..=0x73).contains(&(code & 0x7F))) {
+        let bytes = sense_data(code, 1, 0, 0, 10);
+        assert_eq!(sense::parse(&bytes), None);
+        assert_eq!(
+            judge(0, 56 + 18, 0x02, &bytes[..18]),
+            UNREADABLE,
+            "{code:#X}"
+        );
+    }
+}
+
+#[test]
+fn a_verdict_carries_the_sense_data_it_was_reached_by() {
+    for (code, deferred) in [(0x70, false), (0x71, true), (0x72, false), (0xF3, true)] {
+        let bytes = sense_data(code, 6, 0x29, 0x02, 10);
+        let answer = Answer {
+            status: NtStatus::SUCCESS,
+            information: 74,
+            scsi_status: 2,
+            sense: &bytes[..18],
+        };
+        let sense = Verdict::of(&answer).sense.unwrap();
+        assert_eq!(
+            (sense.key, sense.asc, sense.ascq, sense.deferred),
+            (6, 0x29, 0x02, deferred)
+        );
+        let other = Answer {
+            scsi_status: 0x18,
+            ..answer
+        };
+        assert_eq!(Verdict::of(&other).sense, None);
+    }
+}
+
+/// Exclusive access is proved by all three of these, or by a recovered error of this very command.
+fn is_proof(status: u32, information: usize, scsi_status: u8, sense: &[u8]) -> bool {
+    let back = &sense[..sense.len().min(information.saturating_sub(56))];
+    let recovered = match back {
+        [0x70 | 0xF0, _, key, ..] | [0x72 | 0xF2, key, ..] => key & 0x0F == 1,
+        _ => false,
+    };
+    let good = scsi_status == 0x00 && status >> 31 == 0;
+    information >= 56 && (good || (scsi_status == 0x02 && recovered))
+}
+
+#[test]
+fn success_is_told_on_proof_and_only_then() {
+    let senses = (0..=u8::MAX)
+        .flat_map(|code| (0..=15).map(move |key| sense_data(code, key, 0, 0, 10)))
+        .collect::<Vec<_>>();
+    for status in WITHOUT_ROW
+        .into_iter()
+        .chain(BY_NT_STATUS.map(|(value, _)| value))
+    {
+        for information in [0, 1, 55, 56, 57, 58, 59, 74, 88, usize::MAX] {
+            for scsi_status in (0..=u8::MAX).filter(|&scsi_status| scsi_status != 0x02) {
+                let told = judge(status, information, scsi_status, &senses[0][..18]).0 == 0;
+                assert_eq!(
+                    told,
+                    is_proof(status, information, scsi_status, &senses[0][..18])
+                );
+            }
+            for sense in &senses {
+                let told = judge(status, information, 0x02, &sense[..18]).0 == 0;
+                assert_eq!(
+                    told,
+                    is_proof(status, information, 0x02, &sense[..18]),
+                    "{sense:?}"
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn success_is_told_on_proof_and_only_then_for_any_answer(
+        status in prop_oneof![any::<u32>(), Just(0), Just(0xC000_0185)],
+        information in prop_oneof![0..400_usize, any::<usize>()],
+        scsi_status in prop_oneof![any::<u8>(), Just(0), Just(2), Just(0xFF)],
+        code in prop_oneof![any::<u8>(), 0x70..=0x73_u8],
+        rest in proptest::collection::vec(any::<u8>(), 0..=252),
+    ) {
+        let sense = [&[code], rest.as_slice()].concat();
+        let row = judge(status, information, scsi_status, &sense);
+        prop_assert_eq!(row.0 == 0, is_proof(status, information, scsi_status, &sense));
+        prop_assert!(row.0 != BUSY || (scsi_status == 0x18 && information >= 56));
+    }
+}
