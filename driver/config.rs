@@ -1,0 +1,102 @@
+//! The registry parameters: `Services\resvflt\Parameters` for the driver, the hardware key for one disk.
+//!
+//! A value that is absent, of another type or out of range gives the default.
+#![forbid(unsafe_code)]
+
+use core::ops::RangeInclusive;
+
+use scsi_reserve::Policy;
+
+use crate::wdf::{Key, Utf16, utf16};
+
+/// A `REG_DWORD`, what it may be, and what it is otherwise.
+struct Value {
+    name: Utf16,
+    range: RangeInclusive<u32>,
+    default: u32,
+}
+
+/// 0, which the range excludes, stands for "the disk's own".
+const TIMEOUT_SECONDS: Value = Value::new(utf16!("TimeoutSeconds"), 1..=255, 0);
+const MAX_RETRIES: Value = Value::new(utf16!("MaxRetries"), 0..=16, 4);
+const RETRY_DELAY_MS: Value = Value::new(utf16!("RetryDelayMs"), 10..=60_000, 1_000);
+const RESERVE_10_FALLBACK: Value = Value::new(utf16!("Reserve10Fallback"), 0..=1, 1);
+const ATTACH_MODE: Value = Value::new(utf16!("AttachMode"), 0..=1, 0);
+
+/// In a disk's hardware key; 2, which the range excludes, stands for "says nothing".
+const RESVFLT_ENABLED: Value = Value::new(utf16!("ResvFltEnabled"), 0..=1, 2);
+
+/// disk.sys's own, in seconds: the range is its documented one without 0, the default what it takes itself.
+const TIME_OUT_VALUE: Value = Value::new(utf16!("TimeOutValue"), 1..=255, 60);
+const DISK_SERVICE: Utf16 =
+    utf16!("\\Registry\\Machine\\System\\CurrentControlSet\\Services\\Disk");
+
+impl Value {
+    const fn new(name: Utf16, range: RangeInclusive<u32>, default: u32) -> Self {
+        Self {
+            name,
+            range,
+            default,
+        }
+    }
+
+    fn read(&self, key: Option<&Key>) -> u32 {
+        match key.map(|key| key.query_u32(self.name)) {
+            Some(Ok(value)) if self.range.contains(&value) => value,
+            _ => self.default,
+        }
+    }
+}
+
+/// Which disks are attached to.
+#[derive(Clone, Copy)]
+pub enum AttachMode {
+    /// Every disk whose hardware key does not forbid it.
+    EveryDisk,
+    /// Only a disk whose hardware key asks for it.
+    EnabledDisks,
+}
+
+impl AttachMode {
+    /// Whether a disk with this hardware key is attached to.
+    pub fn to(self, hardware_key: Option<&Key>) -> bool {
+        match RESVFLT_ENABLED.read(hardware_key) {
+            0 => false,
+            1 => true,
+            _ => matches!(self, Self::EveryDisk),
+        }
+    }
+}
+
+/// What the driver's own key says.
+pub struct Parameters {
+    /// Seconds a command may take; `None`: the disk's own.
+    pub timeout: Option<u32>,
+    pub policy: Policy,
+    pub attach: AttachMode,
+}
+
+impl Parameters {
+    pub fn read(key: Option<&Key>) -> Self {
+        Self {
+            timeout: match TIMEOUT_SECONDS.read(key) {
+                0 => None,
+                seconds => Some(seconds),
+            },
+            policy: Policy {
+                max_retries: MAX_RETRIES.read(key),
+                retry_delay_ms: RETRY_DELAY_MS.read(key),
+                ten_byte_fallback: RESERVE_10_FALLBACK.read(key) != 0,
+            },
+            attach: match ATTACH_MODE.read(key) {
+                1 => AttachMode::EnabledDisks,
+                _ => AttachMode::EveryDisk,
+            },
+        }
+    }
+}
+
+/// Seconds that disk.sys gives a command, from its service key.
+pub fn disk_timeout() -> u32 {
+    TIME_OUT_VALUE.read(Key::open(DISK_SERVICE).ok().as_ref())
+}

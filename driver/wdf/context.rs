@@ -1,0 +1,130 @@
+//! Object contexts: a value of the driver's that a framework object carries.
+//!
+//! The framework allocates a context with its object and zeroes it; the value moves in later, once. So a callback
+//! that comes first finds none, rather than one half made.
+
+use core::cell::UnsafeCell;
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use wdk_sys::{
+    PCWDF_OBJECT_CONTEXT_TYPE_INFO, WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, WDFOBJECT,
+    call_unsafe_wdf_function_binding as call_unsafe,
+};
+
+use super::size;
+
+/// A type whose values are contexts. Implemented by [`context!`].
+pub trait Context: Sized + Sync + 'static {
+    /// The one description of the type that the framework knows it by.
+    fn type_info() -> &'static TypeInfo<Self>;
+}
+
+/// Makes a type a [`Context`].
+macro_rules! context {
+    ($type:ident) => {
+        impl $crate::wdf::Context for $type {
+            fn type_info() -> &'static $crate::wdf::TypeInfo<Self> {
+                const NAME: &core::ffi::CStr = match core::ffi::CStr::from_bytes_with_nul(
+                    concat!(stringify!($type), "\0").as_bytes(),
+                ) {
+                    Ok(name) => name,
+                    Err(_) => c"?",
+                };
+                static INFO: $crate::wdf::TypeInfo<$type> = $crate::wdf::TypeInfo::new(NAME, &INFO);
+                &INFO
+            }
+        }
+    };
+}
+pub(crate) use context;
+
+/// `WDF_OBJECT_CONTEXT_TYPE_INFO` of a context `C`.
+#[repr(transparent)]
+pub struct TypeInfo<C>(
+    WDF_OBJECT_CONTEXT_TYPE_INFO,
+    core::marker::PhantomData<fn() -> C>,
+);
+
+// SAFETY: it is never written; its pointers are to statics.
+unsafe impl<C> Sync for TypeInfo<C> {}
+
+impl<C> TypeInfo<C> {
+    /// `unique` is the static being made: the framework tells types apart by its address.
+    pub const fn new(name: &'static CStr, unique: &'static Self) -> Self {
+        // The framework aligns contexts as it does pool.
+        const { assert!(align_of::<Body<C>>() <= 16) };
+        Self(
+            WDF_OBJECT_CONTEXT_TYPE_INFO {
+                Size: size::<WDF_OBJECT_CONTEXT_TYPE_INFO>(),
+                ContextName: name.as_ptr(),
+                ContextSize: size_of::<Body<C>>(),
+                UniqueType: core::ptr::from_ref(unique).cast(),
+                EvtDriverGetUniqueContextType: None,
+            },
+            core::marker::PhantomData,
+        )
+    }
+
+    fn as_raw(&'static self) -> PCWDF_OBJECT_CONTEXT_TYPE_INFO {
+        &raw const self.0
+    }
+}
+
+/// `WDF_OBJECT_ATTRIBUTES_SET_CONTEXT_TYPE`.
+pub fn set_context<C: Context>(attributes: &mut WDF_OBJECT_ATTRIBUTES) {
+    attributes.ContextTypeInfo = C::type_info().as_raw();
+}
+
+/// The memory of a context: all zero is a place that is still empty.
+#[repr(C)]
+pub struct Body<C> {
+    full: AtomicBool,
+    value: UnsafeCell<MaybeUninit<C>>,
+}
+
+impl<C: Context> Body<C> {
+    /// The context of an object, if it has one of this type. Any IRQL up to `DISPATCH_LEVEL`.
+    ///
+    /// # Safety
+    /// The handle is of an object that outlives `'a`.
+    pub unsafe fn of<'a>(object: WDFOBJECT) -> Option<&'a Self> {
+        // SAFETY: the caller's; the type info is a static.
+        let body = unsafe {
+            call_unsafe!(
+                WdfObjectGetTypedContextWorker,
+                object,
+                C::type_info().as_raw()
+            )
+        };
+        // SAFETY: null, or memory of this type that was zeroed, which is an empty place, and perhaps filled since.
+        unsafe { body.cast::<Self>().as_ref() }
+    }
+
+    /// The value, if it is there.
+    pub fn get(&self) -> Option<&C> {
+        if !self.full.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: the body is this one's, alive and never written to once it is full.
+        let value = unsafe { &*self.value.get() };
+        // SAFETY: a full place holds a value.
+        Some(unsafe { value.assume_init_ref() })
+    }
+
+    /// Where the value is or will be.
+    pub fn place(&self) -> *mut C {
+        self.value.get().cast()
+    }
+
+    /// Moves the value in.
+    ///
+    /// # Safety
+    /// The place is empty, and no other thread fills it.
+    pub unsafe fn fill(&self, value: C) {
+        // SAFETY: nobody reads or writes an empty place but the caller.
+        unsafe { self.place().write(value) };
+        self.full.store(true, Ordering::Release);
+    }
+}

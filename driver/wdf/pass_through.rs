@@ -1,0 +1,319 @@
+//! The driver's own request: a SCSI pass-through to the next lower device, made once and used again and again.
+//!
+//! It is in one of three hands: idle ([`PassThrough`]), formatted for one send ([`Prepared`]), or with the
+//! framework, which gives it back through [`Operations::answered`] ([`Returned`]). Each step consumes the one
+//! before, so that a request that is out can't be touched, nor one sent that was not formatted anew.
+
+use core::cell::UnsafeCell;
+use core::ptr::{self, null, null_mut};
+
+use scsi_reserve::verdict::{PASS_THROUGH_LENGTH, SCSI_STATUS_UNTOUCHED};
+use scsi_reserve::{Answer, Cdb, NtStatus};
+use wdk_sys::{
+    _WDF_REQUEST_SEND_OPTIONS_FLAGS, IRP_MN_SCSI_CLASS, LONGLONG,
+    PFN_WDF_REQUEST_COMPLETION_ROUTINE, PWDF_REQUEST_COMPLETION_PARAMS,
+    SCSI_IOCTL_DATA_UNSPECIFIED, SCSI_PASS_THROUGH, STATUS_UNSUCCESSFUL, UCHAR, ULONG, USHORT,
+    WDF_REQUEST_REUSE_PARAMS, WDF_REQUEST_SEND_OPTIONS, WDFCONTEXT, WDFIOTARGET, WDFMEMORY,
+    WDFREQUEST, call_unsafe_wdf_function_binding as call_unsafe,
+};
+
+use super::context::{Body, context, set_context};
+use super::device::{Device, Operations};
+use super::{attributes, check, size};
+
+/// `CTL_CODE(IOCTL_SCSI_BASE, 0x0401, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)` of `ntddscsi.h`; a
+/// macro that has no binding.
+const IOCTL_SCSI_PASS_THROUGH: ULONG = 0x4 << 16 | 3 << 14 | 0x401 << 2;
+
+/// Sense bytes asked for: fixed-format sense with all its fields is 18 (SPC-2 7.20.2), descriptors may take more.
+const SENSE_LENGTH: usize = 32;
+
+/// What is sent and what comes back, one behind the other as `SenseInfoOffset` says.
+#[repr(C)]
+#[derive(Default)]
+struct Buffer {
+    header: SCSI_PASS_THROUGH,
+    sense: [u8; SENSE_LENGTH],
+}
+
+const _: () = assert!(size_of::<SCSI_PASS_THROUGH>() == PASS_THROUGH_LENGTH);
+const _: () = assert!(size_of::<Buffer>() == PASS_THROUGH_LENGTH + SENSE_LENGTH);
+
+/// The request's context: all that belongs to it.
+struct Slot {
+    request: WDFREQUEST,
+    target: WDFIOTARGET,
+    /// Over `buffer`.
+    memory: WDFMEMORY,
+    completion: PFN_WDF_REQUEST_COMPLETION_ROUTINE,
+    /// The `Body` of the device's context, of the type that `completion` knows.
+    owner: *const (),
+    /// Touched by whoever has the one `PassThrough`, `Prepared` or `Returned`, or by the framework while it is out.
+    buffer: UnsafeCell<Buffer>,
+}
+
+// SAFETY: the framework's handles may be used on any thread; the buffer goes with the one owner.
+unsafe impl Sync for Slot {}
+
+context!(Slot);
+
+/// The pass-through at rest.
+pub struct PassThrough(&'static Slot);
+
+// SAFETY: there is one, and its slot may be used on any thread.
+unsafe impl Send for PassThrough {}
+
+impl PassThrough {
+    /// Makes the device's pass-through, with all that sending it takes: no send has to allocate.
+    pub fn create<C: Operations>(device: &Device<C>) -> Result<Self, NtStatus> {
+        // SAFETY: the device lives.
+        let target = unsafe { call_unsafe!(WdfDeviceGetIoTarget, device.raw()) };
+        let mut attributes = attributes(device.object());
+        set_context::<Slot>(&mut attributes);
+        let mut request = null_mut();
+        // SAFETY: the target is the device's; the attributes are initialised.
+        check(unsafe {
+            call_unsafe!(
+                WdfRequestCreate,
+                &raw mut attributes,
+                target,
+                &raw mut request
+            )
+        })?;
+        // SAFETY: the request was just made, and the pass-through is not kept longer than it.
+        let body =
+            unsafe { Body::<Slot>::of(request.cast()) }.ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
+        let owner = device.body().ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
+
+        attributes.ContextTypeInfo = null();
+        // SAFETY: the place is in the request's context.
+        let buffer = unsafe { &raw mut (*body.place()).buffer };
+        let mut memory = null_mut();
+        // SAFETY: the attributes are initialised; request and memory go together, with the device.
+        check(unsafe {
+            call_unsafe!(
+                WdfMemoryCreatePreallocated,
+                &raw mut attributes,
+                buffer.cast(),
+                size_of::<Buffer>(),
+                &raw mut memory
+            )
+        })?;
+        let slot = Slot {
+            request,
+            target,
+            memory,
+            completion: Some(completed::<C>),
+            owner: ptr::from_ref(owner).cast(),
+            buffer: UnsafeCell::default(),
+        };
+        // SAFETY: the request is new, and nobody else knows it.
+        unsafe { body.fill(slot) };
+        let this = Self(body.get().ok_or(NtStatus::INSUFFICIENT_RESOURCES)?);
+
+        // SAFETY: the request lives and is not sent.
+        check(unsafe { call_unsafe!(WdfRequestAllocateTimer, request) })?;
+        this.format()?;
+        Ok(this)
+    }
+
+    /// The right to cancel it when it is out.
+    pub fn canceller(&self) -> Canceller {
+        Canceller(self.0.request)
+    }
+
+    /// Fills and formats it for one send, with the seconds that the port gives the command. `PASSIVE_LEVEL`.
+    pub fn prepare(self, cdb: Cdb, timeout: u32) -> Result<Prepared, (Self, NtStatus)> {
+        self.fill(cdb, timeout);
+        match self.format() {
+            Ok(()) => Ok(Prepared(self)),
+            Err(status) => Err((self, status)),
+        }
+    }
+
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "all are smaller than the members"
+    )]
+    fn fill(&self, cdb: Cdb, timeout: u32) {
+        let buffer = self.0.buffer.get();
+        // Its padding too, since the port gets all of it.
+        // SAFETY: the buffer is ours, and may be all zero.
+        unsafe { buffer.write_bytes(0, 1) };
+        // SAFETY: the buffer is ours and initialised.
+        let header = unsafe { &mut (*buffer).header };
+        header.Length = PASS_THROUGH_LENGTH as USHORT;
+        header.ScsiStatus = SCSI_STATUS_UNTOUCHED;
+        header.CdbLength = cdb.as_bytes().len() as UCHAR;
+        header.SenseInfoLength = SENSE_LENGTH as UCHAR;
+        header.DataIn = SCSI_IOCTL_DATA_UNSPECIFIED as UCHAR;
+        header.TimeOutValue = timeout;
+        header.SenseInfoOffset = PASS_THROUGH_LENGTH as ULONG;
+        for (to, from) in header.Cdb.iter_mut().zip(cdb.as_bytes()) {
+            *to = *from;
+        }
+    }
+
+    /// Formatting copies the buffer into the framework's own, which goes down, over all that the last answer left
+    /// there; it clears the minor function; and a completion routine serves once. So each send does all of this.
+    fn format(&self) -> Result<(), NtStatus> {
+        let slot = self.0;
+        let mut reuse = WDF_REQUEST_REUSE_PARAMS {
+            Size: size::<WDF_REQUEST_REUSE_PARAMS>(),
+            Status: STATUS_UNSUCCESSFUL,
+            ..WDF_REQUEST_REUSE_PARAMS::default()
+        };
+        // SAFETY: the request is not out.
+        check(unsafe { call_unsafe!(WdfRequestReuse, slot.request, &raw mut reuse) })?;
+        // No offsets: all of the memory, both ways.
+        // SAFETY: the request is not out, and the memory is its own.
+        check(unsafe {
+            call_unsafe!(
+                WdfIoTargetFormatRequestForIoctl,
+                slot.target,
+                slot.request,
+                IOCTL_SCSI_PASS_THROUGH,
+                slot.memory,
+                null_mut(),
+                slot.memory,
+                null_mut()
+            )
+        })?;
+        self.come_through_the_class_driver();
+        let context: WDFCONTEXT = ptr::from_ref(slot).cast_mut().cast();
+        // SAFETY: the slot is the request's own context, and the routine the one for its owner.
+        unsafe {
+            call_unsafe!(
+                WdfRequestSetCompletionRoutine,
+                slot.request,
+                slot.completion,
+                context
+            );
+        };
+        Ok(())
+    }
+
+    /// A port may refuse a pass-through that bypasses the class driver on a device that this has claimed, and tells
+    /// by the minor function (Microsoft's page on `IOCTL_SCSI_PASS_THROUGH`).
+    fn come_through_the_class_driver(&self) {
+        #[allow(clippy::cast_possible_truncation, reason = "1")]
+        const SCSI_CLASS: UCHAR = IRP_MN_SCSI_CLASS as UCHAR;
+        // SAFETY: the request is not out.
+        let irp = unsafe { call_unsafe!(WdfRequestWdmGetIrp, self.0.request) };
+        // SAFETY: the IRP is the request's own.
+        let tail = unsafe { &(*irp).Tail };
+        // SAFETY: this is what an IRP's tail holds unless it waits in a device queue or for its APC.
+        let overlay = unsafe { &tail.Overlay };
+        // SAFETY: this is what the union holds unless the I/O manager has queued the IRP as a packet.
+        let current = unsafe {
+            overlay
+                .__bindgen_anon_2
+                .__bindgen_anon_1
+                .CurrentStackLocation
+        };
+        // IoGetNextIrpStackLocation
+        // SAFETY: the request was made for this target, which has the next location.
+        let next = unsafe { current.sub(1) };
+        // SAFETY: as above, and nobody else writes there before the send.
+        unsafe { (*next).MinorFunction = SCSI_CLASS };
+    }
+}
+
+/// The pass-through, formatted for one send.
+pub struct Prepared(PassThrough);
+
+impl Prepared {
+    /// Sends it, with the framework's timeout in seconds; [`Operations::answered`] may be called before this
+    /// returns. An error: it was not sent, and won't be answered. `PASSIVE_LEVEL`.
+    pub fn send(self, timeout: u32) -> Result<(), (PassThrough, NtStatus)> {
+        let slot = self.0.0;
+        // WDF_REL_TIMEOUT_IN_SEC
+        let mut options = WDF_REQUEST_SEND_OPTIONS {
+            Size: size::<WDF_REQUEST_SEND_OPTIONS>(),
+            Flags: _WDF_REQUEST_SEND_OPTIONS_FLAGS::WDF_REQUEST_SEND_OPTION_TIMEOUT as ULONG,
+            Timeout: LONGLONG::from(timeout) * -10_000_000,
+        };
+        // SAFETY: the request is formatted and has its completion routine.
+        let sent =
+            unsafe { call_unsafe!(WdfRequestSend, slot.request, slot.target, &raw mut options) };
+        if sent != 0 {
+            return Ok(());
+        }
+        // SAFETY: the request was not sent, so it is still ours.
+        let status = unsafe { call_unsafe!(WdfRequestGetStatus, slot.request) };
+        Err((self.0, NtStatus(status)))
+    }
+
+    /// Gives up sending it.
+    pub fn into_idle(self) -> PassThrough {
+        self.0
+    }
+}
+
+/// The right to cancel the pass-through while it is out. Harmless when it is not: at most the next send is refused.
+pub struct Canceller(WDFREQUEST);
+
+// SAFETY: the framework's handles may be used on any thread.
+unsafe impl Send for Canceller {}
+// SAFETY: as above.
+unsafe impl Sync for Canceller {}
+
+impl Canceller {
+    /// Asks the port to give it back; [`Operations::answered`] may be called inside. No lock may be held.
+    pub fn cancel(&self) {
+        // SAFETY: the request lives as long as the device.
+        let _says_nothing_of_whether_it_is_out =
+            unsafe { call_unsafe!(WdfRequestCancelSentRequest, self.0) };
+    }
+}
+
+/// The pass-through, back with its answer.
+pub struct Returned {
+    pass_through: PassThrough,
+    status: NtStatus,
+    information: usize,
+}
+
+impl Returned {
+    /// What came back.
+    pub fn answer(&self) -> Answer<'_> {
+        // SAFETY: the request is back, so that only we touch its buffer.
+        let buffer = unsafe { &*self.pass_through.0.buffer.get() };
+        let length = usize::from(buffer.header.SenseInfoLength);
+        Answer {
+            status: self.status,
+            information: self.information,
+            scsi_status: buffer.header.ScsiStatus,
+            sense: buffer.sense.get(..length).unwrap_or(&buffer.sense),
+        }
+    }
+
+    /// The pass-through, for the next send.
+    pub fn into_idle(self) -> PassThrough {
+        self.pass_through
+    }
+}
+
+unsafe extern "C" fn completed<C: Operations>(
+    _request: WDFREQUEST,
+    _target: WDFIOTARGET,
+    params: PWDF_REQUEST_COMPLETION_PARAMS,
+    context: WDFCONTEXT,
+) {
+    // SAFETY: `format` gave the slot.
+    let slot = unsafe { &*context.cast::<Slot>() };
+    // SAFETY: `create` took the owner from a device of this context, which outlives its request.
+    let owner = unsafe { &*slot.owner.cast::<Body<C>>() };
+    // SAFETY: the framework gives live parameters.
+    let io_status = unsafe { &(*params).IoStatus };
+    // SAFETY: a completed IRP's block holds a status.
+    let status = unsafe { io_status.__bindgen_anon_1.Status };
+    let returned = Returned {
+        pass_through: PassThrough(slot),
+        status: NtStatus(status),
+        information: usize::try_from(io_status.Information).unwrap_or(0),
+    };
+    if let Some(owner) = owner.get() {
+        owner.answered(returned);
+    }
+}
