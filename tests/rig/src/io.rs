@@ -1,0 +1,659 @@
+//! The I/O manager: device stacks and IRPs as they lie in memory on Windows x64, IoCallDriver, IoCompleteRequest,
+//! cancellation. Function names and rules follow wdm.h's documentation.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::abi::{
+    CancelRoutine, CompletionRoutine, DEVICE_OBJECT, DRIVER_OBJECT, DeviceIoControl, Dispatch,
+    IO_STACK_LOCATION, IRP, Status, control, irql, major, status,
+};
+use crate::fx::Framework;
+use crate::{pool, rules, world};
+
+/// How a caller's IRP ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// IoStatus.Status.
+    pub status: Status,
+    /// IoStatus.Information.
+    pub information: u64,
+    /// IRQL of the completion.
+    pub irql: u8,
+}
+
+/// A caller's IRP on its way; the caller waits on it.
+#[derive(Default)]
+pub struct Pending {
+    done: Mutex<Option<(Completion, Vec<u8>)>>,
+    irp: usize,
+}
+
+impl Pending {
+    /// How the IRP ended, if it has.
+    pub fn done(&self) -> Option<Completion> {
+        self.done
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|(end, _)| end.clone())
+    }
+
+    /// The METHOD_BUFFERED system buffer as it was at the end; empty while the IRP is on its way.
+    pub fn buffer(&self) -> Vec<u8> {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.as_ref()
+            .map(|(_, buffer)| buffer.clone())
+            .unwrap_or_default()
+    }
+
+    /// IoCancelIrp, as the caller's thread does it; false if the IRP had no cancel routine, or is complete.
+    pub fn cancel(&self) -> bool {
+        self.done().is_none() && cancel(self.irp as *mut IRP)
+    }
+
+    /// Waits for the end.
+    pub fn wait(self: &Arc<Self>) -> Completion {
+        world::current().wait(Arc::as_ptr(self) as usize, || self.done().is_some());
+        self.done()
+            .unwrap_or_else(|| unreachable!("the wait ended because it is done"))
+    }
+}
+
+/// What the rig keeps of each IRP beside its memory.
+#[derive(Clone)]
+struct Record {
+    caller: Option<Arc<Pending>>,
+    buffer: *mut u8,
+    buffer_length: usize,
+    completed: bool,
+    information_zero: bool,
+    arrived: Vec<u8>,
+    owner: Weak<Framework>,
+    node: String,
+}
+
+// SAFETY: the pointer is only an address; it is freed once, under the table's lock.
+unsafe impl Send for Record {}
+
+static IRPS: LazyLock<Mutex<HashMap<usize, Record>>> = LazyLock::new(Mutex::default);
+
+fn irps() -> MutexGuard<'static, HashMap<usize, Record>> {
+    IRPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// IoAllocateIrp: `stack_size` locations, none of them current.
+pub fn allocate_irp(node: &str, stack_size: i8) -> *mut IRP {
+    let locations = usize::try_from(stack_size).unwrap_or(0);
+    let size = size_of::<IRP>() + locations * size_of::<IO_STACK_LOCATION>();
+    let irp = pool::allocate(node, "IRP", size).cast::<IRP>();
+    initialize_irp(irp, size, stack_size);
+    let record = Record {
+        caller: None,
+        buffer: null_mut(),
+        buffer_length: 0,
+        completed: false,
+        information_zero: false,
+        arrived: Vec::new(),
+        owner: Weak::new(),
+        node: node.into(),
+    };
+    irps().insert(irp as usize, record);
+    irp
+}
+
+/// IoReuseIrp: as new, for an IRP that is not on its way.
+pub fn reuse_irp(irp: *mut IRP) {
+    // SAFETY: the caller owns the IRP.
+    let stack_size = unsafe { (*irp).StackCount };
+    let size = size_of::<IRP>()
+        + usize::try_from(stack_size).unwrap_or(0) * size_of::<IO_STACK_LOCATION>();
+    // SAFETY: the allocation has that size.
+    unsafe { std::ptr::write_bytes(irp.cast::<u8>(), 0, size) };
+    initialize_irp(irp, size, stack_size);
+    if let Some(record) = irps().get_mut(&(irp as usize)) {
+        record.completed = false;
+    }
+}
+
+fn initialize_irp(irp: *mut IRP, size: usize, stack_size: i8) {
+    // SAFETY: freshly allocated or owned by the caller, and large enough.
+    let fields = unsafe { &mut *irp };
+    fields.Type = 6; // IO_TYPE_IRP, wdm.h
+    fields.Size = u16::try_from(size).unwrap_or(u16::MAX);
+    fields.StackCount = stack_size;
+    fields.CurrentLocation = stack_size + 1;
+    let beyond = (irp as usize + size) as *mut IO_STACK_LOCATION;
+    set_current_location(irp, beyond);
+}
+
+/// IoFreeIrp.
+pub fn free_irp(irp: *mut IRP) {
+    let record = irps().remove(&(irp as usize));
+    if let Some(record) = record
+        && !record.buffer.is_null()
+    {
+        pool::free(record.buffer);
+    }
+    pool::free(irp.cast());
+}
+
+fn set_current_location(irp: *mut IRP, location: *mut IO_STACK_LOCATION) {
+    // SAFETY: the IRP is live; plain data in unions.
+    unsafe {
+        (*irp)
+            .Tail
+            .Overlay
+            .Anonymous2
+            .Anonymous
+            .CurrentStackLocation = location;
+    };
+}
+
+/// IoGetCurrentIrpStackLocation.
+pub fn current_location(irp: *mut IRP) -> *mut IO_STACK_LOCATION {
+    // SAFETY: the IRP is live; plain data in unions.
+    unsafe {
+        (*irp)
+            .Tail
+            .Overlay
+            .Anonymous2
+            .Anonymous
+            .CurrentStackLocation
+    }
+}
+
+/// IoGetNextIrpStackLocation.
+pub fn next_location(irp: *mut IRP) -> *mut IO_STACK_LOCATION {
+    current_location(irp).wrapping_sub(1)
+}
+
+/// IoSkipCurrentIrpStackLocation.
+pub fn skip_current_location(irp: *mut IRP) {
+    // SAFETY: the caller's driver owns the IRP.
+    unsafe { (*irp).CurrentLocation += 1 };
+    set_current_location(irp, current_location(irp).wrapping_add(1));
+}
+
+/// IoCopyCurrentIrpStackLocationToNext.
+pub fn copy_current_location_to_next(irp: *mut IRP) {
+    // SAFETY: the current location is valid, and there is a next one below it.
+    unsafe { std::ptr::copy_nonoverlapping(current_location(irp), next_location(irp), 1) };
+    // SAFETY: as above.
+    let next = unsafe { &mut *next_location(irp) };
+    next.CompletionRoutine = None;
+    next.Context = null_mut();
+    next.Control = 0;
+}
+
+/// IoSetCompletionRoutine, for success, error and cancel.
+pub fn set_completion_routine(irp: *mut IRP, routine: CompletionRoutine, context: *mut c_void) {
+    // SAFETY: there is a next location; the routine's pointer is stored as the generic one that the field has.
+    let next = unsafe { &mut *next_location(irp) };
+    // SAFETY: function pointers of one size; it is called through its own type again.
+    next.CompletionRoutine =
+        unsafe { std::mem::transmute::<Option<CompletionRoutine>, _>(Some(routine)) };
+    next.Context = context;
+    next.Control =
+        control::INVOKE_ON_SUCCESS | control::INVOKE_ON_ERROR | control::INVOKE_ON_CANCEL;
+}
+
+/// IoMarkIrpPending.
+pub fn mark_pending(irp: *mut IRP) {
+    // SAFETY: the calling driver owns the IRP.
+    unsafe { (*current_location(irp)).Control |= control::PENDING_RETURNED };
+}
+
+/// The parameters of a device control in `location`.
+pub fn ioctl_parameters(location: *mut IO_STACK_LOCATION) -> *mut DeviceIoControl {
+    // SAFETY: the parameters lie inside of the location.
+    unsafe { (&raw mut (*location).Parameters).cast() }
+}
+
+/// Makes a driver object whose every major function is `dispatch`.
+pub fn create_driver(node: &str, dispatch: Dispatch) -> *mut DRIVER_OBJECT {
+    let driver =
+        pool::allocate(node, "DRIVER_OBJECT", size_of::<DRIVER_OBJECT>()).cast::<DRIVER_OBJECT>();
+    // SAFETY: freshly allocated.
+    let fields = unsafe { &mut *driver };
+    fields.Type = 4; // IO_TYPE_DRIVER, wdm.h
+    fields.Size = size_of::<DRIVER_OBJECT>().cast_signed() as i16;
+    set_dispatch(driver, dispatch);
+    driver
+}
+
+/// Sets every major function of `driver`.
+pub fn set_dispatch(driver: *mut DRIVER_OBJECT, dispatch: Dispatch) {
+    for code in 0..major::COUNT {
+        // SAFETY: the driver object is live; function pointers of one size, called through their own type again.
+        unsafe {
+            (*driver).MajorFunction[code] =
+                std::mem::transmute::<Option<Dispatch>, _>(Some(dispatch));
+        }
+    }
+}
+
+/// IoCreateDevice: a device of `driver`, attached to nothing, with the rig's `extension` value.
+pub fn create_device(
+    node: &str,
+    driver: *mut DRIVER_OBJECT,
+    extension: *mut c_void,
+) -> *mut DEVICE_OBJECT {
+    let device =
+        pool::allocate(node, "DEVICE_OBJECT", size_of::<DEVICE_OBJECT>()).cast::<DEVICE_OBJECT>();
+    // SAFETY: freshly allocated.
+    let fields = unsafe { &mut *device };
+    fields.Type = 3; // IO_TYPE_DEVICE, wdm.h
+    fields.Size = size_of::<DEVICE_OBJECT>() as u16;
+    fields.DriverObject = driver;
+    fields.DeviceExtension = extension;
+    fields.StackSize = 1;
+    device
+}
+
+/// IoAttachDeviceToDeviceStack on the device right below: stack size and alignment follow it.
+pub fn attach(upper: *mut DEVICE_OBJECT, lower: *mut DEVICE_OBJECT) {
+    // SAFETY: both devices are live.
+    let (upper_fields, lower_fields) = unsafe { (&mut *upper, &mut *lower) };
+    lower_fields.AttachedDevice = upper;
+    upper_fields.StackSize = lower_fields.StackSize + 1;
+    upper_fields.AlignmentRequirement = lower_fields.AlignmentRequirement;
+    upper_fields.SectorSize = lower_fields.SectorSize;
+}
+
+/// IoDetachDevice.
+pub fn detach(lower: *mut DEVICE_OBJECT) {
+    // SAFETY: the device is live.
+    unsafe { (*lower).AttachedDevice = null_mut() };
+}
+
+/// The device at the top of `device`'s stack.
+pub fn top_of(device: *mut DEVICE_OBJECT) -> *mut DEVICE_OBJECT {
+    // SAFETY: a live device's AttachedDevice is null or live.
+    match unsafe { (*device).AttachedDevice } {
+        above if above.is_null() => device,
+        above => top_of(above),
+    }
+}
+
+/// IoCallDriver.
+pub fn call_driver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    // SAFETY: the caller owns the IRP.
+    let fields = unsafe { &mut *irp };
+    fields.CurrentLocation -= 1;
+    if fields.CurrentLocation <= 0 {
+        rules::broken(
+            &rules::IRP_NO_LOCATIONS,
+            &format!("IRP {irp:p} has {} locations", fields.StackCount),
+        );
+    }
+    let location = current_location(irp).wrapping_sub(1);
+    set_current_location(irp, location);
+    // SAFETY: the location is one of the IRP's own.
+    let code = unsafe {
+        (*location).DeviceObject = device;
+        (*location).MajorFunction
+    };
+    // SAFETY: the device and its driver object are live.
+    let routine = unsafe { (*(*device).DriverObject).MajorFunction[usize::from(code)] };
+    // SAFETY: the table was filled by `set_dispatch`.
+    let routine: Dispatch =
+        unsafe { std::mem::transmute(routine.unwrap_or_else(|| unreachable!("filled"))) };
+    // SAFETY: a dispatch routine takes the device and the IRP that it now owns.
+    unsafe { routine(device, irp) }
+}
+
+/// IoCompleteRequest.
+pub fn complete_request(irp: *mut IRP) {
+    check_completion(irp);
+    // SAFETY: the caller owns the IRP, and it is live (else the touch faults and is reported).
+    let (stack_count, completed) = unsafe { ((*irp).StackCount, (*irp).IoStatus.Anonymous.Status) };
+    loop {
+        let location = current_location(irp);
+        skip_current_location(irp);
+        // SAFETY: `location` is one of the IRP's own.
+        let done = unsafe { *location };
+        let pending = done.Control & control::PENDING_RETURNED != 0;
+        // SAFETY: as above.
+        let (beyond, cancelled) = unsafe {
+            (*irp).PendingReturned = pending;
+            ((*irp).CurrentLocation > stack_count, (*irp).Cancel)
+        };
+        let wanted = if status::is_success(completed) {
+            control::INVOKE_ON_SUCCESS
+        } else {
+            control::INVOKE_ON_ERROR
+        } | if cancelled {
+            control::INVOKE_ON_CANCEL
+        } else {
+            0
+        };
+        if let Some(routine) = done
+            .CompletionRoutine
+            .filter(|_| done.Control & wanted != 0)
+        {
+            let device = if beyond {
+                null_mut()
+            } else {
+                // SAFETY: not beyond: the current location is one of the IRP's own.
+                unsafe { (*current_location(irp)).DeviceObject }
+            };
+            // SAFETY: stored by `set_completion_routine`.
+            let routine: CompletionRoutine = unsafe { std::mem::transmute(routine) };
+            // SAFETY: called as IoCompleteRequest does.
+            if unsafe { routine(device, irp, done.Context) } == status::MORE_PROCESSING_REQUIRED {
+                return;
+            }
+        } else if pending && !beyond {
+            mark_pending(irp);
+        }
+        if beyond {
+            break;
+        }
+    }
+    finish_caller(irp);
+}
+
+fn check_completion(irp: *mut IRP) {
+    let mut irps = irps();
+    let Some(record) = irps.get_mut(&(irp as usize)) else {
+        drop(irps);
+        rules::broken(
+            &rules::IRP_COMPLETED_TWICE,
+            &format!("IRP {irp:p} is complete and gone"),
+        );
+    };
+    let twice = std::mem::replace(&mut record.completed, true);
+    drop(irps);
+    // SAFETY: a live IRP.
+    let fields = unsafe { &*irp };
+    if twice || fields.CurrentLocation > fields.StackCount + 1 {
+        rules::broken(&rules::IRP_COMPLETED_TWICE, &format!("IRP {irp:p}"));
+    }
+    // SAFETY: plain data in a union.
+    if unsafe { fields.IoStatus.Anonymous.Status } == status::PENDING {
+        rules::broken(&rules::IRP_PENDING_STATUS, &format!("IRP {irp:p}"));
+    }
+    if fields.CancelRoutine.is_some() {
+        rules::broken(&rules::IRP_CANCEL_ROUTINE, &format!("IRP {irp:p}"));
+    }
+}
+
+fn finish_caller(irp: *mut IRP) {
+    let Some(record) = irps().get(&(irp as usize)).cloned() else {
+        return;
+    };
+    // SAFETY: a live IRP; plain data in unions.
+    let (status, information) = unsafe {
+        (
+            (*irp).IoStatus.Anonymous.Status,
+            (*irp).IoStatus.Information,
+        )
+    };
+    if record.information_zero && information != 0 {
+        let found = format!("Information {information} with status {status:#010x}");
+        rules::broken(&rules::INFORMATION_ZERO, &found);
+    }
+    let mut buffer = Vec::new();
+    if !record.buffer.is_null() {
+        pool::open(record.buffer);
+        // SAFETY: the buffer has that many bytes.
+        buffer =
+            unsafe { std::slice::from_raw_parts(record.buffer, record.buffer_length) }.to_vec();
+    }
+    let thread = world::current();
+    let end = Completion {
+        status,
+        information: information as u64,
+        irql: thread.irql(),
+    };
+    free_irp(irp);
+    if let Some(caller) = record.caller {
+        *caller.done.lock().unwrap_or_else(PoisonError::into_inner) = Some((end, buffer));
+        thread.world.wake(Arc::as_ptr(&caller) as usize);
+    }
+}
+
+/// True for the IRP of a RESERVE or RELEASE: its Information is 0.
+pub fn wants_information_zero(irp: *mut IRP) -> bool {
+    irps()
+        .get(&(irp as usize))
+        .is_some_and(|record| record.information_zero)
+}
+
+/// True for an IRP that a caller sent to the top of a stack.
+pub fn is_callers(irp: *mut IRP) -> bool {
+    irps()
+        .get(&(irp as usize))
+        .is_some_and(|record| record.caller.is_some())
+}
+
+/// Notes which framework sends this IRP of a request's own.
+pub fn set_owner(irp: *mut IRP, fx: &Arc<Framework>) {
+    if let Some(record) = irps().get_mut(&(irp as usize)) {
+        record.owner = Arc::downgrade(fx);
+    }
+}
+
+/// What [`set_owner`] noted.
+pub fn owner(irp: *mut IRP) -> Option<Arc<Framework>> {
+    irps().get(&(irp as usize))?.owner.upgrade()
+}
+
+/// Keeps the IRP's memory as it is when it arrives at the filter.
+pub fn note_arrival(irp: *mut IRP) {
+    let image = snapshot(irp);
+    if let Some(record) = irps().get_mut(&(irp as usize)) {
+        record.arrived = image;
+    }
+}
+
+/// Compares a foreign IRP with what arrived at the filter: below, all must be as it was, but for the location's device
+/// (IoCallDriver's). CREATE is the one that the framework passes on another way (facts 2).
+pub fn check_foreign(irp: *mut IRP) {
+    let Some(arrived) = irps()
+        .get(&(irp as usize))
+        .map(|record| record.arrived.clone())
+    else {
+        return;
+    };
+    if arrived.is_empty() {
+        return;
+    }
+    let now = snapshot(irp);
+    let device = current_location(irp) as usize - irp as usize
+        + std::mem::offset_of!(IO_STACK_LOCATION, DeviceObject);
+    let differs =
+        |(at, (was, is)): (usize, (&u8, &u8))| was != is && !(device..device + 8).contains(&at);
+    if let Some(at) = arrived.iter().zip(&now).enumerate().position(differs) {
+        rules::broken(
+            &rules::FOREIGN_UNTOUCHED,
+            &format!("IRP {irp:p} differs at byte {at}"),
+        );
+    }
+}
+
+fn snapshot(irp: *mut IRP) -> Vec<u8> {
+    // SAFETY: a live IRP is as large as its Size says.
+    unsafe { std::slice::from_raw_parts(irp.cast::<u8>(), usize::from((*irp).Size)).to_vec() }
+}
+
+/// True if the IRP was completed and its completion has not been stopped on the way up, or it is gone.
+fn is_completed(irp: *mut IRP) -> bool {
+    irps()
+        .get(&(irp as usize))
+        .is_none_or(|record| record.completed)
+}
+
+/// What a caller asks of a stack.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Major function.
+    pub major: u8,
+    /// Minor function.
+    pub minor: u8,
+    /// Control code, where the major function takes one.
+    pub ioctl: u32,
+    /// Input bytes of a METHOD_BUFFERED control.
+    pub input: Vec<u8>,
+    /// Output length.
+    pub output_length: u32,
+    /// Input length to claim, where it is not that of `input`.
+    pub input_length: Option<u32>,
+    /// IRQL of the caller.
+    pub irql: u8,
+}
+
+impl Call {
+    /// A device control without buffers, from PASSIVE_LEVEL.
+    pub fn ioctl(code: u32) -> Self {
+        Self {
+            major: major::IRP_MJ_DEVICE_CONTROL as u8,
+            minor: 0,
+            ioctl: code,
+            input: Vec::new(),
+            output_length: 0,
+            input_length: None,
+            irql: irql::PASSIVE,
+        }
+    }
+
+    /// A request of another major function.
+    pub fn major(code: u8, minor: u8) -> Self {
+        Self {
+            major: code,
+            minor,
+            ..Self::ioctl(0)
+        }
+    }
+}
+
+/// The controls that a filter answers with Information 0 and without a look at the buffers: RESERVE and RELEASE in their
+/// STORAGE, DISK, CDROM and TAPE spellings (ntddstor.h, ntdddisk.h, ntddcdrm.h, ntddtape.h).
+const CLAIMED: [u32; 8] = [
+    0x002D_4810,
+    0x0007_4810,
+    0x0002_4810,
+    0x001F_4810,
+    0x002D_4814,
+    0x0007_4814,
+    0x0002_4814,
+    0x001F_4814,
+];
+
+/// Builds an IRP for the stack of `device`, as a driver above would.
+pub fn build(node: &str, device: *mut DEVICE_OBJECT, call: &Call) -> (*mut IRP, Arc<Pending>) {
+    // SAFETY: a live device.
+    let irp = allocate_irp(node, unsafe { (*device).StackSize });
+    let pending = Arc::new(Pending {
+        irp: irp as usize,
+        ..Pending::default()
+    });
+    let ours =
+        u32::from(call.major) == major::IRP_MJ_DEVICE_CONTROL && CLAIMED.contains(&call.ioctl);
+    let room = call.input.len().max(call.output_length as usize);
+    let buffer = if room == 0 {
+        null_mut()
+    } else {
+        pool::allocate(node, "caller's buffer", room)
+    };
+    if !call.input.is_empty() {
+        // SAFETY: the buffer has room for the input.
+        unsafe { std::ptr::copy_nonoverlapping(call.input.as_ptr(), buffer, call.input.len()) };
+    }
+    if let Some(record) = irps().get_mut(&(irp as usize)) {
+        record.caller = Some(Arc::clone(&pending));
+        record.buffer = buffer;
+        record.buffer_length = room;
+        record.information_zero = ours;
+    }
+    if ours && !buffer.is_null() {
+        // rules::BUFFERS_UNTOUCHED: a touch faults.
+        pool::seal(buffer);
+    }
+    let location = next_location(irp);
+    // SAFETY: the IRP is new and has at least one location.
+    unsafe {
+        (*irp).AssociatedIrp.SystemBuffer = buffer.cast();
+        (*location).MajorFunction = call.major;
+        (*location).MinorFunction = call.minor;
+    }
+    let parameters = ioctl_parameters(location);
+    // SAFETY: the location's parameters.
+    let parameters = unsafe { &mut *parameters };
+    parameters.OutputBufferLength = call.output_length;
+    parameters.InputBufferLength = call
+        .input_length
+        .unwrap_or(u32::try_from(call.input.len()).unwrap_or(u32::MAX));
+    parameters.IoControlCode = call.ioctl;
+    (irp, pending)
+}
+
+/// Sends a built IRP to `device` and checks what its dispatch routine returns.
+pub fn send(device: *mut DEVICE_OBJECT, irp: *mut IRP, pending: &Pending, level: u8) -> Status {
+    let thread = world::current();
+    let returned = thread.at_irql(level, "IoCallDriver", || call_driver(device, irp));
+    if returned != status::PENDING {
+        match pending.done() {
+            Some(end) if end.status == returned => {}
+            Some(end) => rules::broken(
+                &rules::DISPATCH_STATUS,
+                &format!(
+                    "returned {returned:#010x}, completed with {:#010x}",
+                    end.status
+                ),
+            ),
+            None if is_completed(irp) => {}
+            None => rules::broken(
+                &rules::DISPATCH_STATUS,
+                &format!("returned {returned:#010x}, but the IRP is not complete"),
+            ),
+        }
+    }
+    returned
+}
+
+fn cancel_field(irp: *mut IRP) -> &'static AtomicPtr<c_void> {
+    // SAFETY: the field is pointer-sized and aligned, and only touched as an atomic; the IRP outlives the use.
+    unsafe { &*(&raw const (*irp).CancelRoutine).cast::<AtomicPtr<c_void>>() }
+}
+
+/// IoSetCancelRoutine: true if there was one before.
+pub fn set_cancel_routine(irp: *mut IRP, routine: Option<CancelRoutine>) -> bool {
+    let new = routine.map_or(null_mut(), |routine| routine as *mut c_void);
+    !cancel_field(irp).swap(new, Ordering::SeqCst).is_null()
+}
+
+/// True if IoCancelIrp was called on it.
+pub fn is_cancelled(irp: *mut IRP) -> bool {
+    // SAFETY: a live IRP.
+    unsafe { (*irp).Cancel }
+}
+
+/// IoCancelIrp: true if a cancel routine was called. An IRP that is gone is not touched.
+pub fn cancel(irp: *mut IRP) -> bool {
+    if !irps().contains_key(&(irp as usize)) {
+        return false;
+    }
+    // SAFETY: the table has it: it is live, and no other thread runs between the look and here.
+    unsafe { (*irp).Cancel = true };
+    let routine = cancel_field(irp).swap(null_mut(), Ordering::SeqCst);
+    if routine.is_null() {
+        return false;
+    }
+    // SAFETY: stored by `set_cancel_routine`.
+    let routine: CancelRoutine = unsafe { std::mem::transmute(routine) };
+    // SAFETY: the current location is the device's that set the routine.
+    let device = unsafe { (*current_location(irp)).DeviceObject };
+    // SAFETY: called as IoCancelIrp does.
+    unsafe { routine(device, irp) };
+    true
+}
+
+/// IRPs of `node` that are still there.
+pub fn live_irps(node: &str) -> usize {
+    irps().values().filter(|record| record.node == node).count()
+}

@@ -1,0 +1,406 @@
+//! A port driver: the device at the bottom of a disk's stack. It checks a SCSI pass-through as the port drivers do,
+//! has a disk execute it, and answers in the shape that its kind of port gives. Everything else that reaches it is
+//! foreign to the filter, and must come exactly as the caller sent it.
+
+use std::collections::VecDeque;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::abi::{
+    DEVICE_OBJECT, DRIVER_OBJECT, IOCTL_SCSI_PASS_THROUGH, IRP, SCSI_PASS_THROUGH, Status, irql,
+    major, status,
+};
+use crate::disk::{Disk, Outcome};
+use crate::world::{self, World};
+use crate::{io, pool, rules};
+
+/// IRP_MN_SCSI_CLASS: the pass-through comes through the class driver's stack.
+const SCSI_CLASS: u8 = 1;
+/// IOCTL_SCSI_GET_ADDRESS (ntddscsi.h): what the port itself answers, as an example of a foreign control.
+pub const IOCTL_SCSI_GET_ADDRESS: u32 = 0x0004_1018;
+const SPT: usize = size_of::<SCSI_PASS_THROUGH>();
+
+/// What the port gives back for a pass-through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The target's answer, in the shape of this kind of port.
+    Target(Outcome),
+    /// These values, whatever any port would do.
+    Raw {
+        /// NTSTATUS of the IRP.
+        status: Status,
+        /// Information of the IRP.
+        information: usize,
+        /// ScsiStatus to write into the structure, if any.
+        scsi_status: Option<u8>,
+        /// Sense bytes to write behind it.
+        sense: Vec<u8>,
+    },
+}
+
+/// How a kind of port puts an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Storport's: STATUS_SUCCESS, and the target's status in ScsiStatus.
+    Success,
+    /// Scsiport's: an error NTSTATUS beside a ScsiStatus that is not GOOD.
+    Error,
+}
+
+/// When a pass-through ends, seen from the thread that sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// Later, on another thread, at DISPATCH_LEVEL: a miniport's DPC.
+    Later,
+    /// Before the dispatch routine returns, at PASSIVE_LEVEL.
+    Inline,
+}
+
+/// One pass-through as the port saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The command.
+    pub cdb: Vec<u8>,
+    /// TimeOutValue, in seconds.
+    pub timeout: u32,
+    /// What it was answered.
+    pub answer: Answer,
+}
+
+impl Seen {
+    /// The target's status byte, where it gave one.
+    pub fn scsi_status(&self) -> Option<u8> {
+        match &self.answer {
+            Answer::Target(Outcome::Status { status, .. }) => Some(*status),
+            Answer::Target(_) => None,
+            Answer::Raw { scsi_status, .. } => *scsi_status,
+        }
+    }
+}
+
+/// A port with one disk.
+pub struct Port {
+    world: Arc<World>,
+    driver: *mut DRIVER_OBJECT,
+    device: *mut DEVICE_OBJECT,
+    /// The nexus to the disk.
+    pub disk: Arc<dyn Disk>,
+    state: Mutex<State>,
+}
+
+struct State {
+    shape: Shape,
+    timing: Timing,
+    script: VecDeque<Answer>,
+    seen: Vec<Seen>,
+    foreign: Vec<(u8, u8, u32)>,
+}
+
+// SAFETY: the addresses are the port's own objects, used as Windows would.
+unsafe impl Send for Port {}
+// SAFETY: as above.
+unsafe impl Sync for Port {}
+
+impl Port {
+    /// A port of `node` for this disk.
+    pub fn new(node: &str, world: &Arc<World>, disk: Arc<dyn Disk>) -> Arc<Self> {
+        Arc::new_cyclic(|me: &std::sync::Weak<Self>| {
+            let driver = io::create_driver(node, dispatch);
+            let device = io::create_device(node, driver, me.as_ptr().cast_mut().cast());
+            // SAFETY: the device was just made. FILE_DEVICE_DISK, DO_DIRECT_IO and an alignment as a storage port has.
+            unsafe {
+                (*device).DeviceType = 7;
+                (*device).Flags = 0x10;
+                (*device).AlignmentRequirement = 3;
+            }
+            Self {
+                world: Arc::clone(world),
+                driver,
+                device,
+                disk,
+                state: Mutex::new(State {
+                    shape: Shape::Success,
+                    timing: Timing::Later,
+                    script: VecDeque::new(),
+                    seen: Vec::new(),
+                    foreign: Vec::new(),
+                }),
+            }
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its device, the bottom of the stack.
+    pub fn device(&self) -> *mut DEVICE_OBJECT {
+        self.device
+    }
+
+    /// How it answers from now on.
+    pub fn behave(&self, shape: Shape, timing: Timing) {
+        let mut state = self.state();
+        (state.shape, state.timing) = (shape, timing);
+    }
+
+    /// Answers to give before the disk is asked again.
+    pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.state().script.extend(answers);
+    }
+
+    /// The pass-throughs since the last call of this.
+    pub fn take_seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.state().seen)
+    }
+
+    /// What else has reached it since the last call of this: major and minor function, control code.
+    pub fn take_foreign(&self) -> Vec<(u8, u8, u32)> {
+        std::mem::take(&mut self.state().foreign)
+    }
+
+    fn dispatch(self: &Arc<Self>, irp: *mut IRP) -> Status {
+        let location = io::current_location(irp);
+        // SAFETY: a live IRP in this device's location.
+        let (code, minor) = unsafe { ((*location).MajorFunction, (*location).MinorFunction) };
+        // SAFETY: as above; the parameters of a device control.
+        let parameters = unsafe { *io::ioctl_parameters(location) };
+        let control = u32::from(code) == major::IRP_MJ_DEVICE_CONTROL;
+        if control && parameters.IoControlCode == IOCTL_SCSI_PASS_THROUGH {
+            return self.pass_through(irp, minor);
+        }
+        if u32::from(code) == major::IRP_MJ_PNP {
+            return finish(irp, status::SUCCESS, 0);
+        }
+        io::check_foreign(irp);
+        self.state().foreign.push((
+            code,
+            minor,
+            if control { parameters.IoControlCode } else { 0 },
+        ));
+        if control
+            && parameters.IoControlCode == IOCTL_SCSI_GET_ADDRESS
+            && parameters.OutputBufferLength >= 8
+        {
+            // SCSI_ADDRESS: Length 8, port 2, bus 0, target 1, unit 0.
+            let address = [8_u8, 0, 0, 0, 2, 0, 1, 0];
+            // SAFETY: the system buffer has the eight bytes that the caller asked for.
+            unsafe {
+                let buffer = (*irp).AssociatedIrp.SystemBuffer.cast::<u8>();
+                std::ptr::copy_nonoverlapping(address.as_ptr(), buffer, address.len());
+            }
+            return finish(irp, status::SUCCESS, address.len());
+        }
+        let answer = if control {
+            status::INVALID_DEVICE_REQUEST
+        } else {
+            status::SUCCESS
+        };
+        finish(irp, answer, 0)
+    }
+
+    fn pass_through(self: &Arc<Self>, irp: *mut IRP, minor: u8) -> Status {
+        let (request, room) = check_form(irp, minor);
+        let timing = self.state().timing;
+        if timing == Timing::Inline {
+            let answer = self.execute(&request);
+            let (status, information) = self.put(irp, room, &answer);
+            return finish(irp, status, information);
+        }
+        io::mark_pending(irp);
+        let (port, address) = (Arc::clone(self), irp as usize);
+        let job = move || {
+            let irp = address as *mut IRP;
+            let answer = port.execute(&request);
+            let (status, information) = port.put(irp, room, &answer);
+            let thread = world::current();
+            thread.point();
+            thread.at_irql(irql::DISPATCH, "the port's DPC", || {
+                finish(irp, status, information)
+            });
+        };
+        self.world.spawn("port", irql::PASSIVE, Box::new(job));
+        status::PENDING
+    }
+
+    fn execute(&self, request: &SCSI_PASS_THROUGH) -> Answer {
+        let cdb = &request.Cdb[..usize::from(request.CdbLength).min(request.Cdb.len())];
+        let scripted = self.state().script.pop_front();
+        let answer = scripted.unwrap_or_else(|| {
+            let timeout = Duration::from_secs(request.TimeOutValue.into());
+            Answer::Target(self.disk.execute(cdb, timeout))
+        });
+        let seen = Seen {
+            cdb: cdb.into(),
+            timeout: request.TimeOutValue,
+            answer: answer.clone(),
+        };
+        self.state().seen.push(seen);
+        answer
+    }
+
+    /// Writes the answer into the caller's structure; gives NTSTATUS and Information.
+    fn put(&self, irp: *mut IRP, room: usize, answer: &Answer) -> (Status, usize) {
+        let shape = self.state().shape;
+        let (status, information, scsi_status, sense) = match answer {
+            Answer::Raw {
+                status,
+                information,
+                scsi_status,
+                sense,
+            } => (*status, *information, *scsi_status, &sense[..]),
+            Answer::Target(Outcome::Status { status, sense, .. }) => {
+                let nt = if shape == Shape::Success {
+                    status::SUCCESS
+                } else {
+                    error_shape(*status)
+                };
+                let sent = sense.len().min(room - SPT);
+                (nt, SPT + sent, Some(*status), &sense[..])
+            }
+            Answer::Target(Outcome::TimedOut) => (status::IO_TIMEOUT, 0, None, &[][..]),
+            Answer::Target(Outcome::Gone) => (status::NO_SUCH_DEVICE, 0, None, &[][..]),
+        };
+        // SAFETY: a live IRP; the system buffer has `room` bytes, of which the structure is the first 56.
+        let buffer = unsafe { (*irp).AssociatedIrp.SystemBuffer.cast::<u8>() };
+        // SAFETY: as above.
+        let structure = unsafe { &mut *buffer.cast::<SCSI_PASS_THROUGH>() };
+        if let Some(scsi_status) = scsi_status {
+            structure.ScsiStatus = scsi_status;
+        }
+        let length = sense
+            .len()
+            .min(room - SPT)
+            .min(usize::from(structure.SenseInfoLength));
+        if scsi_status.is_some() {
+            structure.SenseInfoLength = u8::try_from(length).unwrap_or(u8::MAX);
+        }
+        let at = structure.SenseInfoOffset as usize;
+        // SAFETY: `check_form` has seen that the sense area lies inside of the buffer.
+        unsafe { std::ptr::copy_nonoverlapping(sense.as_ptr(), buffer.add(at), length) };
+        (status, information)
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        pool::free(self.device.cast());
+        pool::free(self.driver.cast());
+    }
+}
+
+/// The NTSTATUS that scsiport's shape puts beside a status byte.
+fn error_shape(scsi_status: u8) -> Status {
+    const DEVICE_BUSY: Status = 0x8000_0011_u32.cast_signed();
+    match scsi_status {
+        0x00 => status::SUCCESS,
+        0x08 | 0x18 | 0x28 => DEVICE_BUSY,
+        _ => status::IO_DEVICE_ERROR,
+    }
+}
+
+fn finish(irp: *mut IRP, status: Status, information: usize) -> Status {
+    // SAFETY: the IRP is the port's until it is completed.
+    unsafe {
+        (*irp).IoStatus.Anonymous.Status = status;
+        (*irp).IoStatus.Information = information;
+    }
+    io::complete_request(irp);
+    status
+}
+
+/// Refuses a pass-through that a port driver, or design and documentation of SCSI_PASS_THROUGH, would not take.
+fn check_form(irp: *mut IRP, minor: u8) -> (SCSI_PASS_THROUGH, usize) {
+    let thread = world::current();
+    if thread.irql() != irql::PASSIVE {
+        rules::broken(
+            &rules::PASS_THROUGH_IRQL,
+            &format!("IRQL {}", thread.irql()),
+        );
+    }
+    if io::is_callers(irp) {
+        rules::broken(
+            &rules::PASS_THROUGH_OWN,
+            "the IRP is one that a caller sent to the stack",
+        );
+    }
+    // SAFETY: a live IRP in this device's location.
+    let parameters = unsafe { *io::ioctl_parameters(io::current_location(irp)) };
+    let (input, output) = (
+        parameters.InputBufferLength as usize,
+        parameters.OutputBufferLength as usize,
+    );
+    if input < SPT || output != input {
+        rules::broken(
+            &rules::PASS_THROUGH_FORM,
+            &format!("input {input} and output {output} bytes"),
+        );
+    }
+    // SAFETY: the system buffer has at least the structure.
+    let request = unsafe {
+        (*irp)
+            .AssociatedIrp
+            .SystemBuffer
+            .cast::<SCSI_PASS_THROUGH>()
+            .read()
+    };
+    let sense_end = request.SenseInfoOffset as usize + usize::from(request.SenseInfoLength);
+    let checks = [
+        (minor == SCSI_CLASS, "MinorFunction is IRP_MN_SCSI_CLASS"),
+        (usize::from(request.Length) == SPT, "Length is 56"),
+        (
+            request.ScsiStatus == 0xFF,
+            "ScsiStatus is 0xFF before the send",
+        ),
+        (matches!(request.CdbLength, 6 | 10), "CdbLength is 6 or 10"),
+        (
+            request.Cdb[usize::from(request.CdbLength.min(16))..]
+                .iter()
+                .all(|&byte| byte == 0),
+            "the CDB's tail is zero",
+        ),
+        (request.DataIn == 2, "DataIn is SCSI_IOCTL_DATA_UNSPECIFIED"),
+        (
+            request.DataTransferLength == 0 && request.DataBufferOffset == 0,
+            "no data",
+        ),
+        (
+            request.SenseInfoLength >= 18,
+            "SenseInfoLength is 18 or more",
+        ),
+        (
+            request.SenseInfoOffset as usize == SPT && sense_end <= output,
+            "the sense area lies behind the structure",
+        ),
+        (
+            (1..=255).contains(&request.TimeOutValue),
+            "TimeOutValue is 1 to 255 s",
+        ),
+        (
+            request.PathId == 0 && request.TargetId == 0 && request.Lun == 0,
+            "the address is left to the port",
+        ),
+    ];
+    for (holds, asks) in checks {
+        if !holds {
+            rules::broken(&rules::PASS_THROUGH_FORM, &format!("not so: {asks}"));
+        }
+    }
+    (request, output)
+}
+
+/// The port's dispatch routine.
+unsafe extern "win64" fn dispatch(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    // SAFETY: the extension of the port's devices is the port, which outlives its device.
+    let port = unsafe {
+        let port = (*device).DeviceExtension.cast::<Port>().cast_const();
+        Arc::increment_strong_count(port);
+        Arc::from_raw(port)
+    };
+    world::current().at_irql(
+        world::current().irql(),
+        "the port's dispatch routine",
+        || port.dispatch(irp),
+    )
+}

@@ -1,0 +1,530 @@
+//! One run's threads, clock and IRQL. Threads are real ones, but a single baton decides which of them runs; it changes
+//! hands only at named points (each call that the driver makes is two: before and after), so that a run repeats from
+//! its seed. Time stands still while a thread can run and then jumps to the next timer: no test ever sleeps.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::abi::irql;
+use crate::rules;
+
+/// Number of a thread in its world.
+pub type ThreadId = usize;
+/// Work for a thread.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// Names a timer that was set.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct TimerId {
+    due: u64,
+    number: u64,
+}
+
+/// Who runs next when more than one thread can.
+#[derive(Clone, Copy, Debug)]
+pub enum Schedule {
+    /// A thread runs until it blocks; then the one that has waited longest.
+    Orderly,
+    /// At one point in `one_in` the baton goes to any thread that can run, or the next timer fires early.
+    Random {
+        /// Equal seeds give equal runs.
+        seed: u64,
+        /// How seldom.
+        one_in: u32,
+    },
+}
+
+/// Threads, clock and faults of one run. Several nodes may live in it.
+pub struct World {
+    inner: Mutex<Inner>,
+    /// The faults that this run has planned.
+    pub faults: Mutex<Faults>,
+}
+
+/// What is planned to go wrong.
+#[derive(Default)]
+pub struct Faults {
+    /// Allocations asked for so far, with the call that asked.
+    pub allocations: Vec<&'static str>,
+    /// The allocation that fails, counted from 0.
+    pub fail_allocation: Option<usize>,
+    /// From `fail_allocation` on, all of them.
+    pub fail_all_after: bool,
+}
+
+struct Inner {
+    schedule: Schedule,
+    random: u64,
+    now: u64,
+    points: u64,
+    current: ThreadId,
+    ready: VecDeque<ThreadId>,
+    threads: Vec<Slot>,
+    timers: BTreeMap<TimerId, (&'static str, u8, Job)>,
+    timer_number: u64,
+    placed: HashMap<u64, (&'static str, Job)>,
+    over: bool,
+}
+
+struct Slot {
+    name: String,
+    turn: Arc<Condvar>,
+    state: State,
+    job: Option<(u8, Job)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Runs,
+    Ready,
+    Waits(usize),
+    Idle,
+}
+
+/// The thread that is running, as the rig's Windows sees it.
+pub struct Thread {
+    /// Its world.
+    pub world: Arc<World>,
+    id: ThreadId,
+    irql: Cell<u8>,
+    spin_locks: Cell<u32>,
+    calls: RefCell<Vec<(Arc<str>, &'static str)>>,
+    node: RefCell<Arc<str>>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Thread>>> = const { RefCell::new(None) };
+}
+
+/// The thread that is running.
+///
+/// # Panics
+/// If it belongs to no world: driver code runs only in one.
+pub fn current() -> Rc<Thread> {
+    CURRENT
+        .with_borrow(Option::clone)
+        .expect("this thread has entered no world")
+}
+
+/// For messages: which thread, in which call, at which IRQL.
+pub fn describe_current() -> String {
+    let Ok(Some(thread)) =
+        CURRENT.try_with(|current| current.try_borrow().ok().and_then(|c| c.clone()))
+    else {
+        return "outside of any world".into();
+    };
+    let name = thread.world.lock().threads[thread.id].name.clone();
+    let calls: Vec<String> = thread
+        .calls
+        .borrow()
+        .iter()
+        .map(|(node, call)| format!("{call} (node {node})"))
+        .collect();
+    let calls = if calls.is_empty() {
+        "none".into()
+    } else {
+        calls.join(" > ")
+    };
+    format!("thread {name:?}, IRQL {}, calls {calls}", thread.irql.get())
+}
+
+impl World {
+    /// Makes a world and enters it: the calling thread is its first.
+    pub fn enter(schedule: Schedule) -> Entered {
+        crate::crash::install();
+        let random = match schedule {
+            Schedule::Orderly => 1,
+            Schedule::Random { seed, .. } => seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+        };
+        let first = Slot {
+            name: "caller".into(),
+            turn: Arc::default(),
+            state: State::Runs,
+            job: None,
+        };
+        let world = Arc::new(Self {
+            inner: Mutex::new(Inner {
+                schedule,
+                random,
+                now: 0,
+                points: 0,
+                current: 0,
+                ready: VecDeque::new(),
+                threads: vec![first],
+                timers: BTreeMap::new(),
+                timer_number: 0,
+                placed: HashMap::new(),
+                over: false,
+            }),
+            faults: Mutex::default(),
+        });
+        let outer = CURRENT.replace(Some(Thread::new(&world, 0)));
+        Entered { world, outer }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time, in 100 ns.
+    pub fn now(&self) -> u64 {
+        self.lock().now
+    }
+
+    /// How many points the run has passed.
+    pub fn points(&self) -> u64 {
+        self.lock().points
+    }
+
+    /// Runs `job` on a thread of its own when the run passes point number `point`, before anything else goes on.
+    pub fn place(&self, point: u64, name: &'static str, job: Job) {
+        self.lock().placed.insert(point, (name, job));
+    }
+
+    /// True if the next allocation is to fail; counts it.
+    pub fn allocation_fails(&self, what: &'static str) -> bool {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = faults.allocations.len();
+        faults.allocations.push(what);
+        faults
+            .fail_allocation
+            .is_some_and(|n| n == number || (faults.fail_all_after && number > n))
+    }
+
+    /// Has another thread run `job`, at `irql`.
+    pub fn spawn(self: &Arc<Self>, name: &'static str, irql: u8, job: Job) {
+        let mut inner = self.lock();
+        self.spawn_locked(&mut inner, name, irql, job);
+    }
+
+    fn spawn_locked(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        name: &str,
+        irql: u8,
+        job: Job,
+    ) -> ThreadId {
+        let idle = inner
+            .threads
+            .iter()
+            .position(|slot| slot.state == State::Idle);
+        let id = idle.unwrap_or(inner.threads.len());
+        if idle.is_none() {
+            inner.threads.push(Slot {
+                name: String::new(),
+                turn: Arc::default(),
+                state: State::Idle,
+                job: None,
+            });
+            let world = Arc::clone(self);
+            std::thread::Builder::new()
+                .name("rig".into())
+                .spawn(move || world.work(id))
+                .expect("the host gives the rig its threads");
+        }
+        let slot = &mut inner.threads[id];
+        slot.name = name.into();
+        slot.state = State::Ready;
+        slot.job = Some((irql, job));
+        inner.ready.push_back(id);
+        id
+    }
+
+    /// A worker's life: wait for the baton, do the job, hand the baton on.
+    fn work(self: Arc<Self>, id: ThreadId) {
+        let thread = Thread::new(&self, id);
+        CURRENT.set(Some(Rc::clone(&thread)));
+        let turn = Arc::clone(&self.lock().threads[id].turn);
+        loop {
+            let mut inner = self.lock();
+            while inner.current != id || inner.threads[id].state != State::Runs {
+                if inner.over {
+                    return;
+                }
+                inner = turn.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            }
+            let Some((irql, job)) = inner.threads[id].job.take() else {
+                return;
+            };
+            drop(inner);
+            thread.irql.set(irql);
+            job();
+            thread.expect_balanced(irql, "a rig thread's job");
+            let mut inner = self.lock();
+            inner.threads[id].state = State::Idle;
+            self.pass_on(&mut inner);
+        }
+    }
+
+    /// Chooses who runs next, firing timers while nobody can.
+    fn pass_on(self: &Arc<Self>, inner: &mut Inner) {
+        while inner.ready.is_empty() {
+            if inner.over {
+                return;
+            }
+            if !self.fire_next_timer(inner) {
+                let who: Vec<String> = inner
+                    .threads
+                    .iter()
+                    .filter(|slot| slot.state != State::Idle)
+                    .map(|slot| format!("{:?} {:?}", slot.name, slot.state))
+                    .collect();
+                rules::stop(&format!(
+                    "*** rule broken: {}\n    asks   {}\n    found  {}\n    threads {}\n",
+                    rules::HANG.id,
+                    rules::HANG.asks,
+                    rules::HANG.source,
+                    who.join(", ")
+                ));
+            }
+        }
+        let next = if matches!(inner.schedule, Schedule::Random { .. }) {
+            let index = inner.below(inner.ready.len() as u64);
+            inner.ready.remove(usize::try_from(index).unwrap_or(0))
+        } else {
+            inner.ready.pop_front()
+        };
+        if let Some(next) = next {
+            inner.threads[next].state = State::Runs;
+            inner.current = next;
+            inner.threads[next].turn.notify_all();
+        }
+    }
+
+    fn fire_next_timer(self: &Arc<Self>, inner: &mut Inner) -> bool {
+        let Some((id, (name, irql, job))) = inner.timers.pop_first() else {
+            return false;
+        };
+        inner.now = inner.now.max(id.due);
+        self.spawn_locked(inner, name, irql, job);
+        true
+    }
+
+    /// Has `job` run at `irql` once the clock shows `due`.
+    pub fn set_timer(&self, due: u64, name: &'static str, irql: u8, job: Job) -> TimerId {
+        let mut inner = self.lock();
+        inner.timer_number += 1;
+        let id = TimerId {
+            due,
+            number: inner.timer_number,
+        };
+        inner.timers.insert(id, (name, irql, job));
+        id
+    }
+
+    /// True if the timer had not fired: then it never will.
+    pub fn cancel_timer(&self, id: TimerId) -> bool {
+        self.lock().timers.remove(&id).is_some()
+    }
+
+    /// True if the timer has not fired and was not cancelled.
+    pub fn is_set(&self, id: TimerId) -> bool {
+        self.lock().timers.contains_key(&id)
+    }
+
+    /// Lets whoever waits on `key` look again.
+    pub fn wake(&self, key: usize) {
+        let mut inner = self.lock();
+        for id in 0..inner.threads.len() {
+            if inner.threads[id].state == State::Waits(key) {
+                inner.threads[id].state = State::Ready;
+                inner.ready.push_back(id);
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn below(&mut self, bound: u64) -> u64 {
+        // xorshift64*: any good mix will do, it must only repeat.
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound.max(1)
+    }
+}
+
+impl Thread {
+    fn new(world: &Arc<World>, id: ThreadId) -> Rc<Self> {
+        Rc::new(Self {
+            world: Arc::clone(world),
+            id,
+            irql: Cell::new(irql::PASSIVE),
+            spin_locks: Cell::new(0),
+            calls: RefCell::default(),
+            node: RefCell::new("-".into()),
+        })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> ThreadId {
+        self.id
+    }
+
+    /// Its IRQL.
+    pub fn irql(&self) -> u8 {
+        self.irql.get()
+    }
+
+    /// Runs `f` at `irql`, and checks that it comes back at it, with no spin lock left held.
+    pub fn at_irql<R>(&self, irql: u8, what: &str, f: impl FnOnce() -> R) -> R {
+        let (before, locks) = (self.irql.replace(irql), self.spin_locks.replace(0));
+        let result = f();
+        self.expect_balanced(irql, what);
+        self.irql.set(before);
+        self.spin_locks.set(locks);
+        result
+    }
+
+    /// Runs `f`, code of the driver, at the IRQL there is.
+    pub fn into_driver<R>(&self, what: &str, f: impl FnOnce() -> R) -> R {
+        self.at_irql(self.irql(), what, f)
+    }
+
+    fn expect_balanced(&self, irql: u8, what: &str) {
+        if self.spin_locks.get() != 0 {
+            rules::broken(&rules::LOCK_LEFT_HELD, what);
+        }
+        if self.irql.get() != irql {
+            let found = format!(
+                "{what} was called at IRQL {irql} and returned at {}",
+                self.irql.get()
+            );
+            rules::broken(&rules::IRQL_CHANGED, &found);
+        }
+    }
+
+    /// A spin lock was taken: raises to DISPATCH_LEVEL and gives the old IRQL.
+    pub fn raise_for_lock(&self) -> u8 {
+        self.spin_locks.set(self.spin_locks.get() + 1);
+        self.irql.replace(irql::DISPATCH.max(self.irql.get()))
+    }
+
+    /// A spin lock was released: back to `old`.
+    pub fn lower_after_lock(&self, old: u8) {
+        self.spin_locks.set(self.spin_locks.get() - 1);
+        self.irql.set(old);
+    }
+
+    /// Notes which call of the driver's is being served, and passes the points before and after it.
+    pub fn in_call<R>(&self, node: &Arc<str>, call: &'static str, f: impl FnOnce() -> R) -> R {
+        self.calls.borrow_mut().push((Arc::clone(node), call));
+        self.point();
+        let result = f();
+        self.point();
+        self.calls.borrow_mut().pop();
+        result
+    }
+
+    /// The node whose driver code runs here, for messages.
+    pub fn node(&self) -> Arc<str> {
+        Arc::clone(&self.node.borrow())
+    }
+
+    /// Sets what [`Thread::node`] gives, and gives what it gave.
+    pub fn set_node(&self, node: Arc<str>) -> Arc<str> {
+        self.node.replace(node)
+    }
+
+    /// A place where another thread may get its turn.
+    pub fn point(&self) {
+        let mut inner = self.world.lock();
+        inner.points += 1;
+        let number = inner.points;
+        if let Some((name, job)) = inner.placed.remove(&number) {
+            let id = self
+                .world
+                .spawn_locked(&mut inner, name, irql::PASSIVE, job);
+            inner.ready.retain(|&other| other != id);
+            inner.ready.push_front(id);
+            inner.ready.push_back(self.id);
+            inner.threads[self.id].state = State::Ready;
+            let first = inner.ready.pop_front().unwrap_or(id);
+            inner.threads[first].state = State::Runs;
+            inner.current = first;
+            inner.threads[first].turn.notify_all();
+            self.wait_for_turn(inner);
+            return;
+        }
+        let Schedule::Random { one_in, .. } = inner.schedule else {
+            return;
+        };
+        if inner.below(u64::from(one_in)) != 0 {
+            return;
+        }
+        if inner.below(4) == 0 {
+            self.world.fire_next_timer(&mut inner);
+        }
+        if inner.ready.is_empty() {
+            return;
+        }
+        inner.threads[self.id].state = State::Ready;
+        inner.ready.push_back(self.id);
+        self.world.pass_on(&mut inner);
+        self.wait_for_turn(inner);
+    }
+
+    /// Waits until `ready` says so; it is asked again after each [`World::wake`] of `key`.
+    pub fn wait(&self, key: usize, mut ready: impl FnMut() -> bool) {
+        while !ready() {
+            let mut inner = self.world.lock();
+            inner.threads[self.id].state = State::Waits(key);
+            self.world.pass_on(&mut inner);
+            self.wait_for_turn(inner);
+        }
+    }
+
+    fn wait_for_turn(&self, mut inner: MutexGuard<'_, Inner>) {
+        let turn = Arc::clone(&inner.threads[self.id].turn);
+        while inner.current != self.id || inner.threads[self.id].state != State::Runs {
+            inner = turn.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets every other thread run until it blocks, and every timer that is due now.
+    pub fn settle(&self) {
+        loop {
+            let mut inner = self.world.lock();
+            if inner.ready.is_empty() {
+                let due = inner
+                    .timers
+                    .first_key_value()
+                    .is_some_and(|(id, _)| id.due <= inner.now);
+                if !due || !self.world.fire_next_timer(&mut inner) {
+                    return;
+                }
+            }
+            inner.threads[self.id].state = State::Ready;
+            inner.ready.push_back(self.id);
+            self.world.pass_on(&mut inner);
+            self.wait_for_turn(inner);
+        }
+    }
+}
+
+/// The calling thread's stay in a world; dropping it ends the world's threads.
+pub struct Entered {
+    world: Arc<World>,
+    outer: Option<Rc<Thread>>,
+}
+
+impl Entered {
+    /// The world.
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut inner = self.world.lock();
+        inner.over = true;
+        for slot in &inner.threads {
+            slot.turn.notify_all();
+        }
+        drop(inner);
+        CURRENT.set(self.outer.take());
+    }
+}
