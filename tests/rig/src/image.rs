@@ -18,6 +18,8 @@ pub type Entry = unsafe extern "win64" fn(*mut DRIVER_OBJECT, *mut UNICODE_STRIN
 pub type Exports<'a> = &'a dyn Fn(&str, &str) -> Option<*const c_void>;
 
 const PAGE: usize = 4096;
+/// More than any driver takes: a header that says more is damaged.
+const LARGEST: usize = 64 << 20;
 
 /// Why a file was not loaded.
 #[derive(Debug)]
@@ -98,6 +100,14 @@ pub fn describe(address: usize) -> Option<String> {
     Some(format!("{name}+{:#x}", address - base))
 }
 
+/// The driver that this project builds: what RESVFLT_SYS names, else `target/package/resvflt.sys`.
+pub fn built() -> PathBuf {
+    std::env::var_os("RESVFLT_SYS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/package/resvflt.sys"),
+        PathBuf::from,
+    )
+}
+
 /// Reads a file that is to be mapped.
 ///
 /// # Errors
@@ -133,10 +143,11 @@ impl Image {
         if header.subsystem() != pe::IMAGE_SUBSYSTEM_NATIVE {
             return Err(LoadError::Subsystem(file.into(), header.subsystem()));
         }
-        let mut image = Self::reserve(
-            header.size_of_image() as usize,
-            header.address_of_entry_point() as usize,
-        );
+        let size = header.size_of_image() as usize;
+        if !(PAGE..=LARGEST).contains(&size) {
+            return Err(bad(&format_args!("an image of {size} bytes")));
+        }
+        let mut image = Self::reserve(size, header.address_of_entry_point() as usize);
         if image.entry >= image.size || !sections_fit(&pe, image.size) {
             return Err(bad(
                 &"a section or the entry point lies outside of the image",

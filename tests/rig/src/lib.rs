@@ -30,4 +30,5 @@ pub mod pool;
 pub mod port;
 pub mod registry;
 pub mod rules;
+pub mod timeline;
 pub mod world;

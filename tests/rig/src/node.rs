@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::abi::{DEVICE_OBJECT, DRIVER_OBJECT, Status, UNICODE_STRING, status};
 use crate::disk::Disk;
@@ -15,6 +16,8 @@ use crate::{exports, fx, image, pool, rules};
 
 /// The driver's service key.
 pub const SERVICE_KEY: &str = r"\Registry\Machine\System\CurrentControlSet\Services\resvflt";
+
+static LOADED: AtomicU64 = AtomicU64::new(1);
 
 /// Why a node did not come up.
 #[derive(Debug)]
@@ -96,6 +99,10 @@ impl Node {
         bytes: &[u8],
         hive: Hive,
     ) -> Result<Self, NodeError> {
+        // Leaks are told by node, and several may run in one process, one after the other or at once.
+        let number = LOADED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{name}#{number}");
+        let name = name.as_str();
         let image = Image::map(file, bytes, name, &exports::find)?;
         let framework = Framework::new(name, world, hive);
         let driver = io::create_driver(name, fx::dispatch);
@@ -131,7 +138,7 @@ impl Node {
         Err(NodeError::Entry(result))
     }
 
-    /// Its name.
+    /// Its name, with a number that no other node of the process has.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -2,7 +2,7 @@
 //! has a disk execute it, and answers in the shape that its kind of port gives. Everything else that reaches it is
 //! foreign to the filter, and must come exactly as the caller sent it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,6 +55,19 @@ pub enum Timing {
     Later,
     /// Before the dispatch routine returns, at PASSIVE_LEVEL.
     Inline,
+    /// Not by itself: when it is cancelled, or by [`Port::release`].
+    Never,
+}
+
+/// What a port does about a cancel of a pass-through that is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// Ends it with STATUS_CANCELLED in the cancel routine.
+    Honoured,
+    /// Ends it with STATUS_CANCELLED on another thread, some time after.
+    Late,
+    /// Has no cancel routine.
+    Ignored,
 }
 
 /// One pass-through as the port saw it.
@@ -92,6 +105,10 @@ pub struct Port {
 struct State {
     shape: Shape,
     timing: Timing,
+    cancel: Cancel,
+    /// The pass-throughs that are out, each with the number of its send: an IRP comes again and again.
+    out: HashMap<usize, u64>,
+    sends: u64,
     script: VecDeque<Answer>,
     seen: Vec<Seen>,
     foreign: Vec<(u8, u8, u32)>,
@@ -106,6 +123,8 @@ impl Port {
     /// A port of `node` for this disk.
     pub fn new(node: &str, world: &Arc<World>, disk: Arc<dyn Disk>) -> Arc<Self> {
         Arc::new_cyclic(|me: &std::sync::Weak<Self>| {
+            // Not the node's: they are no leak of the driver's.
+            let node = &format!("the port below {node}");
             let driver = io::create_driver(node, dispatch);
             let device = io::create_device(node, driver, me.as_ptr().cast_mut().cast());
             // SAFETY: the device was just made. FILE_DEVICE_DISK, DO_DIRECT_IO and an alignment as a storage port has.
@@ -122,6 +141,9 @@ impl Port {
                 state: Mutex::new(State {
                     shape: Shape::Success,
                     timing: Timing::Later,
+                    cancel: Cancel::Honoured,
+                    out: HashMap::new(),
+                    sends: 0,
                     script: VecDeque::new(),
                     seen: Vec::new(),
                     foreign: Vec::new(),
@@ -145,9 +167,37 @@ impl Port {
         (state.shape, state.timing) = (shape, timing);
     }
 
+    /// What it does about a cancel from now on.
+    pub fn on_cancel(&self, cancel: Cancel) {
+        self.state().cancel = cancel;
+    }
+
+    /// How many pass-throughs are out.
+    pub fn outstanding(&self) -> usize {
+        self.state().out.len()
+    }
+
+    /// Ends all pass-throughs that are out, as if their time had come.
+    pub fn release(self: &Arc<Self>) {
+        let out: Vec<_> = self
+            .state()
+            .out
+            .iter()
+            .map(|(&irp, &send)| (irp, send))
+            .collect();
+        for (irp, send) in out {
+            self.finish_later(irp, send);
+        }
+    }
+
     /// Answers to give before the disk is asked again.
     pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
         self.state().script.extend(answers);
+    }
+
+    /// Forgets the answers that [`Port::script`] gave and nobody asked for.
+    pub fn forget_script(&self) {
+        self.state().script.clear();
     }
 
     /// The pass-throughs since the last call of this.
@@ -202,26 +252,80 @@ impl Port {
 
     fn pass_through(self: &Arc<Self>, irp: *mut IRP, minor: u8) -> Status {
         let (request, room) = check_form(irp, minor);
-        let timing = self.state().timing;
+        let (timing, cancel) = {
+            let state = self.state();
+            (state.timing, state.cancel)
+        };
         if timing == Timing::Inline {
             let answer = self.execute(&request);
             let (status, information) = self.put(irp, room, &answer);
             return finish(irp, status, information);
         }
         io::mark_pending(irp);
-        let (port, address) = (Arc::clone(self), irp as usize);
+        let send = {
+            let mut state = self.state();
+            state.sends += 1;
+            let send = state.sends;
+            state.out.insert(irp as usize, send);
+            send
+        };
+        if cancel != Cancel::Ignored {
+            io::set_cancel_routine(irp, Some(cancel_pass_through));
+            if io::is_cancelled(irp) && io::set_cancel_routine(irp, None) {
+                self.cancelled(irp);
+                return status::PENDING;
+            }
+        }
+        if timing == Timing::Later {
+            self.finish_later(irp as usize, send);
+        }
+        status::PENDING
+    }
+
+    fn finish_later(self: &Arc<Self>, irp: usize, send: u64) {
+        let port = Arc::clone(self);
+        self.world
+            .spawn("port", irql::PASSIVE, Box::new(move || port.run(irp, send)));
+    }
+
+    /// A miniport's life of one command: start, execute, complete in a DPC; unless a cancel was first.
+    fn run(&self, irp: usize, send: u64) {
+        let thread = world::current();
+        if self.state().out.get(&irp) != Some(&send) {
+            return;
+        }
+        let irp = irp as *mut IRP;
+        let (request, room) = read_request(irp);
+        let answer = self.execute(&request);
+        thread.point();
+        let taken = self.state().out.get(&(irp as usize)) == Some(&send);
+        if !taken {
+            return;
+        }
+        io::set_cancel_routine(irp, None);
+        self.state().out.remove(&(irp as usize));
+        let (status, information) = self.put(irp, room, &answer);
+        thread.at_irql(irql::DISPATCH, "the port's DPC", || {
+            finish(irp, status, information)
+        });
+    }
+
+    fn cancelled(self: &Arc<Self>, irp: *mut IRP) {
+        let late = self.state().cancel == Cancel::Late;
+        self.state().out.remove(&(irp as usize));
+        if !late {
+            finish(irp, status::CANCELLED, 0);
+            return;
+        }
+        let address = irp as usize;
         let job = move || {
-            let irp = address as *mut IRP;
-            let answer = port.execute(&request);
-            let (status, information) = port.put(irp, room, &answer);
             let thread = world::current();
             thread.point();
-            thread.at_irql(irql::DISPATCH, "the port's DPC", || {
-                finish(irp, status, information)
-            });
+            let end = || finish(address as *mut IRP, status::CANCELLED, 0);
+            thread.at_irql(irql::DISPATCH, "the port's DPC", end);
         };
-        self.world.spawn("port", irql::PASSIVE, Box::new(job));
-        status::PENDING
+        self.world
+            .spawn("port, after a cancel", irql::PASSIVE, Box::new(job));
     }
 
     fn execute(&self, request: &SCSI_PASS_THROUGH) -> Answer {
@@ -390,17 +494,38 @@ fn check_form(irp: *mut IRP, minor: u8) -> (SCSI_PASS_THROUGH, usize) {
     (request, output)
 }
 
-/// The port's dispatch routine.
-unsafe extern "win64" fn dispatch(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+fn read_request(irp: *mut IRP) -> (SCSI_PASS_THROUGH, usize) {
+    // SAFETY: a live IRP in this device's location.
+    let room = unsafe { (*io::ioctl_parameters(io::current_location(irp))).OutputBufferLength };
+    // SAFETY: `check_form` has seen that the system buffer has at least the structure.
+    let request = unsafe {
+        (*irp)
+            .AssociatedIrp
+            .SystemBuffer
+            .cast::<SCSI_PASS_THROUGH>()
+            .read()
+    };
+    (request, room as usize)
+}
+
+/// The port's cancel routine.
+unsafe extern "win64" fn cancel_pass_through(device: *mut DEVICE_OBJECT, irp: *mut IRP) {
+    port_of(device).cancelled(irp);
+}
+
+fn port_of(device: *mut DEVICE_OBJECT) -> Arc<Port> {
     // SAFETY: the extension of the port's devices is the port, which outlives its device.
-    let port = unsafe {
+    unsafe {
         let port = (*device).DeviceExtension.cast::<Port>().cast_const();
         Arc::increment_strong_count(port);
         Arc::from_raw(port)
-    };
-    world::current().at_irql(
-        world::current().irql(),
-        "the port's dispatch routine",
-        || port.dispatch(irp),
-    )
+    }
+}
+
+/// The port's dispatch routine.
+unsafe extern "win64" fn dispatch(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    let (port, thread) = (port_of(device), world::current());
+    thread.at_irql(thread.irql(), "the port's dispatch routine", || {
+        port.dispatch(irp)
+    })
 }
