@@ -6,7 +6,7 @@ fn main() {
     libiscsi();
 }
 
-/// bindgen looks for libclang in the distribution's usual places; LIBCLANG_PATH names another one.
+/// bindgen looks for libclang in the usual places; `LIBCLANG_PATH` names another one.
 #[cfg(feature = "iscsi")]
 fn libiscsi() {
     const HEADERS: &str = "#include <iscsi/iscsi.h>\n#include <iscsi/scsi-lowlevel.h>\n";

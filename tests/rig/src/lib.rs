@@ -20,6 +20,7 @@
 
 pub mod abi;
 mod crash;
+pub mod demo;
 pub mod disk;
 mod exports;
 pub mod fx;

@@ -70,7 +70,7 @@ impl Step {
     #[must_use]
     pub fn json(&self) -> String {
         let cdb = self.sends.last().map_or(&[][..], |send| &send.cdb);
-        let cdb: String = cdb.iter().map(|byte| format!("{byte:02x}")).collect();
+        let cdb = hex(cdb, "");
         let status = self
             .scsi_status()
             .map_or("null".to_owned(), |status| status.to_string());
@@ -98,7 +98,7 @@ impl Step {
         for send in &self.sends {
             lines.push(Line::arrow(
                 Paint::Plain,
-                hex(&send.cdb),
+                hex(&send.cdb, " "),
                 Arrow::ToUnit,
                 *holder,
             ));
@@ -440,12 +440,12 @@ fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &[u8], separator: &str) -> String {
     bytes
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect::<Vec<_>>()
-        .join(" ")
+        .join(separator)
 }
 
 const fn status_paint(status: u8) -> Paint {

@@ -167,10 +167,12 @@ fn run(unit: &dyn Unit, name: &str, steps: &[Step]) {
             Send(cdb) => ask(&**disk, cdb),
             Await(cdb) => {
                 let deadline = Instant::now() + TIMEOUT;
-                let answers = iter::repeat_with(|| ask(&**disk, cdb));
-                let mut others =
-                    answers.skip_while(|answer| *answer == Conflict && Instant::now() < deadline);
-                others.next().expect("an endless iterator")
+                loop {
+                    let answer = ask(&**disk, cdb);
+                    if answer != Conflict || Instant::now() > deadline {
+                        break answer;
+                    }
+                }
             }
             Manage(function) => match disk.manage(*function) {
                 Ok(()) => Good,
@@ -504,7 +506,7 @@ fn request_sense_takes_a_unit_attention_as_data() {
     });
 }
 
-/// SAM-3 5.3.3 and SAM-4 5.14; units of other kinds can't be told to have an event of their own.
+/// SAM-3 (Status precedence) and SAM-4 5.14; units of other kinds can't be told to have an event of their own.
 #[test]
 fn unit_attentions_are_reported_once_and_in_order_of_precedence() {
     let unit = LogicalUnit::new();
@@ -548,6 +550,19 @@ fn a_registrant_makes_reserve_and_release_conflict_for_everybody() {
     assert_eq!(ask(&*disk, TEST_UNIT_READY), Good);
     unit.configure(|options| options.registered = false);
     assert_eq!(ask(&*disk, RESERVE_6), Good);
+}
+
+#[test]
+fn a_quiet_unit_greets_nobody_and_names_its_holder() {
+    let unit = LogicalUnit::new();
+    unit.configure(|options| options.quiet = true);
+    let disk = Unit::connect(&unit, "a");
+    assert_eq!(unit.holder(), None);
+    assert_eq!(ask(&*disk, RESERVE_6), Good);
+    assert_eq!(unit.holder().as_deref(), Some("a"));
+    drop(disk);
+    assert_eq!(unit.holder(), None);
+    assert_eq!(ask(&*Unit::connect(&unit, "a"), RESERVE_6), Good);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use rig::disk::{Disk, GOOD, Outcome, SenseFormat, iscsi::IscsiDisk, tgt::Target}
 const INITIATOR: &str = "iqn.2001-04.com.example:a";
 const TEST_UNIT_READY: [u8; 6] = [0; 6];
 /// Far more than anything here takes; a test that needs it has failed.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(20);
 
 fn target() -> Target {
@@ -120,7 +120,7 @@ fn a_killed_process_leaves_no_daemon_and_no_files() {
         .expect("a process of its own");
     let lines = BufReader::new(holder.stderr.take().expect("piped")).lines();
     let daemon = lines
-        .flatten()
+        .map_while(Result::ok)
         .find_map(|line| line.parse::<u32>().ok())
         .expect("a process number");
     let process = watch(daemon);

@@ -21,9 +21,6 @@ use super::{CHECK_CONDITION, Data, Disk, DiskError, Outcome, TaskManagement};
     dead_code,
     non_camel_case_types,
     unreachable_pub,
-    clippy::pedantic,
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::undocumented_unsafe_blocks,
     reason = "written by bindgen"
 )]
 mod sys {

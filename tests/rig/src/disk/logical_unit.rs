@@ -1,7 +1,7 @@
 //! A logical unit in this process, with SPC-2 reservations, shared by any number of I_T nexuses.
 //!
 //! It is strict where SPC-2 leaves a choice, so that a driver's mistake shows. Which of several
-//! conditions a command reports follows SAM-3 5.3.3 (Status precedence): unit attentions of the 29h
+//! conditions a command reports follows SAM-3 (Status precedence): unit attentions of the 29h
 //! family, RESERVATION CONFLICT, everything else. That an unsupported operation code comes before
 //! the conflict is what tgt and Linux (`drivers/target`) do.
 
@@ -150,7 +150,7 @@ impl Disk for Nexus {
 
 impl Drop for Nexus {
     fn drop(&mut self) {
-        // To the unit a logout is an I_T nexus loss, too: SAM-3 6.3.4, RFC 7143 6.3.
+        // To the unit a logout is an I_T nexus loss, too: SAM-3 6.3.4, RFC 7143 6.3.5.1.
         self.lose();
     }
 }
@@ -357,7 +357,7 @@ impl Command {
         })
     }
 
-    /// What neither reports a unit attention by CHECK CONDITION nor waits for it: SAM-3 5.9.7.
+    /// What neither reports a unit attention by CHECK CONDITION nor waits for it: SAM-4 5.14.
     const fn passes_attentions(self) -> bool {
         matches!(self, Self::Inquiry | Self::ReportLuns | Self::RequestSense)
     }
@@ -388,7 +388,7 @@ fn check_fields(cdb: &[u8], command: Command) -> Result<(), Sense> {
         Command::Reserve | Command::Release => cdb[1..].iter().all(|byte| *byte == 0),
         _ => true,
     };
-    if cdb.len() == length && cdb[length - 1] & 0x07 == 0 && plain {
+    if cdb.len() == length && cdb[length - 1].trailing_zeros() >= 3 && plain {
         Ok(())
     } else {
         Err(INVALID_FIELD_IN_CDB)

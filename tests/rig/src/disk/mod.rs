@@ -33,7 +33,7 @@ pub trait Disk: Send + Sync {
     /// nexus that ended.
     fn manage(&self, function: TaskManagement) -> Result<(), DiskError>;
 
-    /// LOGICAL UNIT RESET (SAM-3 7.6).
+    /// LOGICAL UNIT RESET (SAM-3 clause 7).
     ///
     /// # Errors
     /// Those of [`Disk::manage`].
