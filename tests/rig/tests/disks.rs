@@ -464,9 +464,15 @@ fn reserved_third_party_and_extent_bits_are_refused() {
             };
             assert_eq!(ask(&*disk, cdb), unit.pick(expected), "{cdb:02x?}");
         }
-        // Linked commands and ACA, in the control byte, tgt refuses as well.
-        assert_eq!(ask(&*disk, &[0x16, 0, 0, 0, 0, 0x01]), INVALID_FIELD);
-        assert_eq!(ask(&*disk, &[0x16, 0, 0, 0, 0, 0x04]), INVALID_FIELD);
+        // The control byte: linked commands and ACA are nobody's, the flag bit tgt passes over.
+        for (control, tgt) in [(0x01, INVALID_FIELD), (0x02, Good), (0x04, INVALID_FIELD)] {
+            let expected = Differ {
+                embedded: INVALID_FIELD,
+                tgt,
+            };
+            let cdb = [0x00, 0, 0, 0, 0, control];
+            assert_eq!(ask(&*disk, &cdb), unit.pick(expected), "{cdb:02x?}");
+        }
     });
 }
 
@@ -517,6 +523,8 @@ fn unit_attentions_are_reported_once_and_in_order_of_precedence() {
     // B's reservation outranks the capacity change, so A keeps it until B has gone.
     assert_eq!(ask(&*a, TEST_UNIT_READY), Conflict);
     b.reset_logical_unit().expect("reset");
+    unit.attention(0x29, 0x02);
+    assert_eq!(ask(&*a, TEST_UNIT_READY), BUS_RESET);
     assert_eq!(ask(&*a, TEST_UNIT_READY), UNIT_RESET);
     assert_eq!(ask(&*a, TEST_UNIT_READY), Check(6, 0x2A, 0x09));
     assert_eq!(ask(&*a, TEST_UNIT_READY), Good);
@@ -550,6 +558,33 @@ fn a_registrant_makes_reserve_and_release_conflict_for_everybody() {
     assert_eq!(ask(&*disk, TEST_UNIT_READY), Good);
     unit.configure(|options| options.registered = false);
     assert_eq!(ask(&*disk, RESERVE_6), Good);
+}
+
+#[test]
+fn a_cdb_of_the_wrong_length_is_refused() {
+    let unit = LogicalUnit::new();
+    let disk = ready(&unit, "a");
+    for cdb in [
+        &RESERVE_6[..5],
+        &RESERVE_10[..6],
+        &REPORT_LUNS[..10],
+        &[0x00; 10],
+    ] {
+        assert_eq!(ask(&*disk, cdb), INVALID_FIELD, "{cdb:02x?}");
+    }
+    assert_eq!(ask(&*disk, &[]), INVALID_OPERATION_CODE);
+}
+
+/// The DESC bit of REQUEST SENSE, which tgt has not.
+#[test]
+fn request_sense_chooses_the_format_of_its_data() {
+    let unit = LogicalUnit::new();
+    let disk = ready(&unit, "a");
+    let nothing = Sense::new(0, 0, 0);
+    for (desc, format) in [(0, SenseFormat::Fixed), (1, SenseFormat::Descriptor)] {
+        let outcome = disk.transfer(&[0x03, desc, 0, 0, 18, 0], Data::In(18), TIMEOUT);
+        assert_eq!(outcome, Outcome::good(nothing.encode(format)));
+    }
 }
 
 #[test]

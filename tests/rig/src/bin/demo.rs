@@ -109,7 +109,8 @@ fn show(options: &Options, disks: [Arc<dyn Disk>; 2], unit: &str) -> Result<bool
         return Ok(good);
     }
     let mut timeline = Timeline::stdout();
-    timeline.head(&format!("{} on two nodes; {unit}", options.image.display()))?;
+    let file = options.image.file_name().unwrap_or_default().display();
+    timeline.head(&format!("{file} on two nodes; {unit}"))?;
     demo::play(&options.image, disks, |scene| match scene {
         Scene::Step(step) => timeline.step(step),
         Scene::Reset(node) => timeline.event(node, &format!("{node}: LOGICAL UNIT RESET"), None),
