@@ -50,7 +50,7 @@ pub mod irql {
 /// Major function codes.
 pub mod major {
     pub use windows_sys::Wdk::System::SystemServices::{
-        IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL, IRP_MJ_PNP,
+        IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL, IRP_MJ_PNP, IRP_MJ_POWER,
     };
     /// How many there are.
     pub const COUNT: usize = 28;

@@ -345,6 +345,7 @@ pub fn complete_request(irp: *mut IRP) {
             let routine: CompletionRoutine = unsafe { std::mem::transmute(routine) };
             // SAFETY: called as IoCompleteRequest does.
             if unsafe { routine(device, irp, done.Context) } == status::MORE_PROCESSING_REQUIRED {
+                taken_back(irp);
                 return;
             }
         } else if pending && !beyond {
@@ -355,6 +356,13 @@ pub fn complete_request(irp: *mut IRP) {
         }
     }
     finish_caller(irp);
+}
+
+/// A completion routine has stopped the completion: the IRP is its driver's again, to be completed once more.
+fn taken_back(irp: *mut IRP) {
+    if let Some(record) = irps().get_mut(&(irp as usize)) {
+        record.completed = false;
+    }
 }
 
 fn check_completion(irp: *mut IRP) {

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::abi::{DEVICE_OBJECT, DRIVER_OBJECT, Status, UNICODE_STRING, status};
+use crate::abi::{DEVICE_OBJECT, DRIVER_OBJECT, Status, UNICODE_STRING, major, status};
 use crate::disk::Disk;
-use crate::fx::{DiskKeys, Framework, Pnp};
+use crate::fx::{DiskKeys, Framework, Pnp, Power};
 use crate::image::{Image, LoadError};
 use crate::io::{self, Call, Completion, Pending};
 use crate::port::Port;
@@ -170,7 +170,18 @@ impl Node {
 
     /// Sends a PnP request down the stack, and waits for it.
     pub fn pnp(&self, stack: &Stack, minor: Pnp) -> Completion {
-        self.call(stack, &Call::major(27, minor as u8))
+        self.call(stack, &Call::major(major::IRP_MJ_PNP as u8, minor as u8))
+    }
+
+    /// Sends IRP_MN_SET_POWER for a device power state down the stack, and waits for it.
+    pub fn power(&self, stack: &Stack, state: Power) -> Completion {
+        // Parameters.Power: Type is DevicePowerState (1), State follows.
+        let call = Call {
+            ioctl: state as u32,
+            input_length: Some(1),
+            ..Call::major(major::IRP_MJ_POWER as u8, 2)
+        };
+        self.call(stack, &call)
     }
 
     /// Removes the disk in an orderly way.

@@ -112,6 +112,7 @@ struct State {
     script: VecDeque<Answer>,
     seen: Vec<Seen>,
     foreign: Vec<(u8, u8, u32)>,
+    pnp: Vec<(u8, u8)>,
 }
 
 // SAFETY: the addresses are the port's own objects, used as Windows would.
@@ -147,6 +148,7 @@ impl Port {
                     script: VecDeque::new(),
                     seen: Vec::new(),
                     foreign: Vec::new(),
+                    pnp: Vec::new(),
                 }),
             }
         })
@@ -210,6 +212,11 @@ impl Port {
         std::mem::take(&mut self.state().foreign)
     }
 
+    /// Major and minor functions of the PnP and power requests since the last call of this.
+    pub fn take_pnp(&self) -> Vec<(u8, u8)> {
+        std::mem::take(&mut self.state().pnp)
+    }
+
     fn dispatch(self: &Arc<Self>, irp: *mut IRP) -> Status {
         let location = io::current_location(irp);
         // SAFETY: a live IRP in this device's location.
@@ -220,7 +227,8 @@ impl Port {
         if control && parameters.IoControlCode == IOCTL_SCSI_PASS_THROUGH {
             return self.pass_through(irp, minor);
         }
-        if u32::from(code) == major::IRP_MJ_PNP {
+        if [major::IRP_MJ_PNP, major::IRP_MJ_POWER].contains(&u32::from(code)) {
+            self.state().pnp.push((code, minor));
             return finish(irp, status::SUCCESS, 0);
         }
         io::check_foreign(irp);

@@ -23,7 +23,7 @@ pub struct TimerId {
 }
 
 /// Who runs next when more than one thread can.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Schedule {
     /// A thread runs until it blocks; then the one that has waited longest.
     Orderly,
@@ -34,6 +34,9 @@ pub enum Schedule {
         /// How seldom.
         one_in: u32,
     },
+    /// As `Orderly`, but at each of these points the thread that passes it makes way for the one that has waited
+    /// longest; if none waits, the next timer fires early. All runs with few such points can be walked.
+    Preempt(Vec<u64>),
 }
 
 /// Threads, clock and faults of one run. Several nodes may live in it.
@@ -134,8 +137,8 @@ impl World {
     /// Makes a world and enters it: the calling thread is its first.
     pub fn enter(schedule: Schedule) -> Entered {
         crate::crash::install();
-        let random = match schedule {
-            Schedule::Orderly => 1,
+        let random = match &schedule {
+            Schedule::Orderly | Schedule::Preempt(_) => 1,
             Schedule::Random { seed, .. } => seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
         };
         let first = Slot {
@@ -448,14 +451,24 @@ impl Thread {
             self.wait_for_turn(inner);
             return;
         }
-        let Schedule::Random { one_in, .. } = inner.schedule else {
-            return;
-        };
-        if inner.below(u64::from(one_in)) != 0 {
-            return;
-        }
-        if inner.below(4) == 0 {
-            self.world.fire_next_timer(&mut inner);
+        match &inner.schedule {
+            Schedule::Orderly => return,
+            Schedule::Preempt(points) => {
+                if !points.contains(&number) {
+                    return;
+                }
+                if inner.ready.is_empty() {
+                    self.world.fire_next_timer(&mut inner);
+                }
+            }
+            &Schedule::Random { one_in, .. } => {
+                if inner.below(u64::from(one_in)) != 0 {
+                    return;
+                }
+                if inner.below(4) == 0 {
+                    self.world.fire_next_timer(&mut inner);
+                }
+            }
         }
         if inner.ready.is_empty() {
             return;

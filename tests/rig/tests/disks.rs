@@ -561,7 +561,7 @@ fn a_registrant_makes_reserve_and_release_conflict_for_everybody() {
 }
 
 #[test]
-fn a_cdb_of_the_wrong_length_is_refused() {
+fn a_cdb_or_data_of_the_wrong_length_is_refused() {
     let unit = LogicalUnit::new();
     let disk = ready(&unit, "a");
     for cdb in [
@@ -573,6 +573,28 @@ fn a_cdb_of_the_wrong_length_is_refused() {
         assert_eq!(ask(&*disk, cdb), INVALID_FIELD, "{cdb:02x?}");
     }
     assert_eq!(ask(&*disk, &[]), INVALID_OPERATION_CODE);
+    let short = disk.transfer(WRITE, Data::Out(&WRITTEN[..511]), TIMEOUT);
+    assert_eq!(short.sense(), Some(Sense::new(5, 0x24, 0x00)));
+}
+
+#[test]
+fn no_more_data_comes_than_was_asked_for() {
+    fn length(disk: &dyn Disk, cdb: &[u8], room: usize) -> usize {
+        match disk.transfer(cdb, Data::In(room), TIMEOUT) {
+            Outcome::Status { data, .. } => data.len(),
+            other => panic!("{cdb:02x?}: {other:?}"),
+        }
+    }
+    let allocations = [[0x12, 0, 0, 0, 5, 0], [0x03, 0, 0, 0, 5, 0]];
+    on_every_unit(|unit| {
+        let disk = ready(unit, "a");
+        for cdb in &allocations {
+            assert_eq!(length(&*disk, cdb, 64), 5, "{cdb:02x?}");
+        }
+    });
+    // Of an allocation beyond the transfer's room tgt sends nothing.
+    let disk = ready(&LogicalUnit::new(), "a");
+    assert_eq!(length(&*disk, &allocations[0], 3), 3);
 }
 
 /// The DESC bit of REQUEST SENSE, which tgt has not.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{Body, Extension, Framework, Object, body, lock, of, queue, request};
@@ -69,7 +69,37 @@ pub enum Pnp {
     QueryRemove = 1,
     Remove = 2,
     CancelRemove = 3,
+    Stop = 4,
+    QueryStop = 5,
+    CancelStop = 6,
+    DeviceUsage = 0x16,
     SurpriseRemoval = 0x17,
+}
+
+impl Pnp {
+    fn of(minor: u8) -> Option<Self> {
+        [
+            Self::Start,
+            Self::QueryRemove,
+            Self::Remove,
+            Self::CancelRemove,
+            Self::Stop,
+            Self::QueryStop,
+            Self::CancelStop,
+            Self::DeviceUsage,
+            Self::SurpriseRemoval,
+        ]
+        .into_iter()
+        .find(|&pnp| pnp as u8 == minor)
+    }
+}
+
+/// DEVICE_POWER_STATE (wdm.h).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Power {
+    D0 = 1,
+    D3 = 4,
 }
 
 impl Framework {
@@ -219,6 +249,9 @@ impl Framework {
         if u32::from(code) == major::IRP_MJ_PNP {
             return self.dispatch_pnp(&object, minor, irp);
         }
+        if u32::from(code) == major::IRP_MJ_POWER {
+            return self.dispatch_power(&object, minor, irp);
+        }
         if u32::from(code) == major::IRP_MJ_CREATE {
             io::copy_current_location_to_next(irp);
             io::set_completion_routine(irp, create_completed, null_mut());
@@ -299,62 +332,141 @@ impl Framework {
         self.enqueue(&queue, irp)
     }
 
-    fn pnp_callback(&self, handle: Handle, code: Code, name: &'static str) {
-        // Those that a filter may register take the device; what they return does not matter on the way out.
-        self.callback(code, handle, name);
+    /// Calls a PnP or power callback, if the driver has it: they take the device, most of them one more argument that a
+    /// filter has no use for, and their status is not looked at here: no filter fails a transition.
+    fn transition(&self, object: &Object, code: Code, argument: u64, name: &'static str) {
+        if code.is_null() {
+            return;
+        }
+        // SAFETY: the callbacks of WDF_PNPPOWER_EVENT_CALLBACKS that come here take a device and at most one argument.
+        let routine = unsafe {
+            std::mem::transmute::<Code, unsafe extern "win64" fn(Handle, u64) -> Status>(code)
+        };
+        // SAFETY: called as the framework calls it.
+        self.call_driver(name, || unsafe { routine(object.handle, argument) });
     }
 
     fn dispatch_pnp(self: &Arc<Self>, object: &Arc<Object>, minor: u8, irp: *mut IRP) -> Status {
         let device = of!(object, Device);
-        match minor {
-            minor if minor == Pnp::Start as u8 => {
-                *lock(&device.state) = PnpState::Started;
-                forward(device, irp)
+        let Some(pnp) = Pnp::of(minor) else {
+            return forward(device, irp);
+        };
+        match pnp {
+            // The bus below starts first (pnpstatemachine.cpp PnpEventHardwareAvailable).
+            Pnp::Start => {
+                let result = forward_and_wait(device, irp);
+                if status::is_success(result) {
+                    let first = std::mem::replace(&mut *lock(&device.state), PnpState::Started)
+                        == PnpState::Added;
+                    self.power_up(object, first);
+                }
+                io::complete_request(irp);
+                return result;
             }
-            minor if minor == Pnp::SurpriseRemoval as u8 => {
-                self.leave(object, true);
+            Pnp::Stop => self.power_down(object, true),
+            Pnp::SurpriseRemoval => {
+                self.surprise(object);
                 *lock(&device.state) = PnpState::SurpriseRemoved;
-                forward(device, irp)
             }
-            minor if minor == Pnp::Remove as u8 => self.remove(object, irp),
-            _ => forward(device, irp),
+            Pnp::Remove => return self.remove(object, irp),
+            Pnp::QueryRemove
+            | Pnp::CancelRemove
+            | Pnp::QueryStop
+            | Pnp::CancelStop
+            | Pnp::DeviceUsage => {}
+        }
+        forward(device, irp)
+    }
+
+    /// IRP_MJ_POWER: a device that leaves D0 does so before the one below it, and comes back after it.
+    fn dispatch_power(self: &Arc<Self>, object: &Arc<Object>, minor: u8, irp: *mut IRP) -> Status {
+        const SET_POWER: u8 = 2;
+        const DEVICE_POWER_STATE: u32 = 1;
+        let device = of!(object, Device);
+        // SAFETY: a live IRP; Parameters.Power has Type and State where a control has its input length and code.
+        let power = unsafe { *io::ioctl_parameters(io::current_location(irp)) };
+        if minor != SET_POWER || power.InputBufferLength != DEVICE_POWER_STATE {
+            return forward(device, irp);
+        }
+        if power.IoControlCode != Power::D0 as u32 {
+            self.power_down(object, false);
+            return forward(device, irp);
+        }
+        let result = forward_and_wait(device, irp);
+        self.power_up(object, false);
+        io::complete_request(irp);
+        result
+    }
+
+    fn power_up(&self, object: &Object, first: bool) {
+        const FROM_D3: u64 = 4;
+        let calls = &of!(object, Device).callbacks;
+        self.transition(object, calls.EvtDeviceD0Entry, FROM_D3, "EvtDeviceD0Entry");
+        if first {
+            self.transition(
+                object,
+                calls.EvtDeviceSelfManagedIoInit,
+                0,
+                "EvtDeviceSelfManagedIoInit",
+            );
+        } else {
+            self.transition(
+                object,
+                calls.EvtDeviceSelfManagedIoRestart,
+                0,
+                "EvtDeviceSelfManagedIoRestart",
+            );
         }
     }
 
-    /// The callbacks of a started device that goes, in the framework's order (facts 9).
-    fn leave(&self, object: &Object, surprise: bool) {
-        let device = of!(object, Device);
-        let calls = &device.callbacks;
-        let order = [
-            (
-                if surprise {
-                    calls.EvtDeviceSurpriseRemoval
-                } else {
-                    std::ptr::null()
-                },
-                "EvtDeviceSurpriseRemoval",
-            ),
-            (
-                calls.EvtDeviceSelfManagedIoSuspend,
-                "EvtDeviceSelfManagedIoSuspend",
-            ),
-            (calls.EvtDeviceD0Exit, "EvtDeviceD0Exit"),
-            (calls.EvtDeviceReleaseHardware, "EvtDeviceReleaseHardware"),
-            (
-                calls.EvtDeviceSelfManagedIoFlush,
-                "EvtDeviceSelfManagedIoFlush",
-            ),
-        ];
-        for (code, name) in order {
-            self.pnp_callback(object.handle, code, name);
+    fn power_down(&self, object: &Object, release: bool) {
+        const TO_D3: u64 = 4;
+        let calls = &of!(object, Device).callbacks;
+        self.transition(
+            object,
+            calls.EvtDeviceSelfManagedIoSuspend,
+            0,
+            "EvtDeviceSelfManagedIoSuspend",
+        );
+        self.transition(object, calls.EvtDeviceD0Exit, TO_D3, "EvtDeviceD0Exit");
+        if release {
+            self.transition(
+                object,
+                calls.EvtDeviceReleaseHardware,
+                0,
+                "EvtDeviceReleaseHardware",
+            );
         }
+    }
+
+    /// The callbacks of a started device that is gone, in the framework's order (facts 9).
+    fn surprise(&self, object: &Object) {
+        let calls = &of!(object, Device).callbacks;
+        self.transition(
+            object,
+            calls.EvtDeviceSurpriseRemoval,
+            0,
+            "EvtDeviceSurpriseRemoval",
+        );
+        self.leave(object);
+    }
+
+    fn leave(&self, object: &Object) {
+        let calls = &of!(object, Device).callbacks;
+        self.power_down(object, true);
+        self.transition(
+            object,
+            calls.EvtDeviceSelfManagedIoFlush,
+            0,
+            "EvtDeviceSelfManagedIoFlush",
+        );
     }
 
     fn remove(self: &Arc<Self>, object: &Arc<Object>, irp: *mut IRP) -> Status {
         let device = of!(object, Device);
         let state = std::mem::replace(&mut *lock(&device.state), PnpState::Removed);
         if state == PnpState::Started {
-            self.leave(object, false);
+            self.leave(object);
         }
         let queues: Vec<_> = self
             .children(object.handle)
@@ -365,11 +477,8 @@ impl Framework {
             self.purge(queue);
         }
         if state != PnpState::Added {
-            self.pnp_callback(
-                object.handle,
-                device.callbacks.EvtDeviceSelfManagedIoCleanup,
-                "EvtDeviceSelfManagedIoCleanup",
-            );
+            let cleanup = device.callbacks.EvtDeviceSelfManagedIoCleanup;
+            self.transition(object, cleanup, 0, "EvtDeviceSelfManagedIoCleanup");
         }
         world::current().point();
         let target = self.object(*lock(&device.target), "Target");
@@ -387,6 +496,28 @@ impl Framework {
 fn forward(device: &Device, irp: *mut IRP) -> Status {
     io::skip_current_location(irp);
     io::call_driver(device.lower, irp)
+}
+
+/// Sends an IRP down and takes it back when it is complete; whoever called completes it again.
+fn forward_and_wait(device: &Device, irp: *mut IRP) -> Status {
+    io::copy_current_location_to_next(irp);
+    let back = AtomicBool::new(false);
+    io::set_completion_routine(irp, taken_back, (&raw const back).cast_mut().cast());
+    io::call_driver(device.lower, irp);
+    world::current().wait(irp as usize, || back.load(Ordering::Acquire));
+    // SAFETY: the IRP is back; plain data in a union.
+    unsafe { (*irp).IoStatus.Anonymous.Status }
+}
+
+unsafe extern "win64" fn taken_back(
+    _: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+    context: *mut c_void,
+) -> Status {
+    // SAFETY: the context is `forward_and_wait`'s, which waits for this.
+    unsafe { (*context.cast::<AtomicBool>()).store(true, Ordering::Release) };
+    world::current().world.wake(irp as usize);
+    status::MORE_PROCESSING_REQUIRED
 }
 
 /// What FxDevice::FdoInitialize copies from the device below (facts 14).

@@ -21,7 +21,7 @@ use crate::registry::Hive;
 use crate::world::{self, World};
 use crate::{io, pool, rules};
 
-pub use device::{DeviceInit, DiskKeys, Pnp};
+pub use device::{DeviceInit, DiskKeys, Pnp, Power};
 
 /// The framework as one client of it, one node's driver, sees it.
 pub struct Framework {
