@@ -47,11 +47,13 @@ impl Cdb {
 impl Command {
     /// The command that an I/O control code asks for.
     ///
-    /// `IOCTL_STORAGE_RESERVE` and `IOCTL_STORAGE_RELEASE` have older spellings of the same function number under the
-    /// device types of disks, CD-ROMs and tapes (`ntdddisk.h`, `ntddcdrm.h`, `ntddtape.h`);
-    /// classpnp takes all for the storage ones (microsoft/Windows-driver-samples,
-    /// storage/class/classpnp/src/class.c, `ClassDeviceControl`).
+    /// `IOCTL_STORAGE_RESERVE` and `IOCTL_STORAGE_RELEASE` have older spellings of the same
+    /// function number under the device types of disks, CD-ROMs and tapes (`ntdddisk.h`,
+    /// `ntddcdrm.h`, `ntddtape.h`); classpnp takes all for the storage ones
+    /// (microsoft/Windows-driver-samples, storage/class/classpnp/src/class.c,
+    /// `ClassDeviceControl`).
     #[must_use]
+    #[inline]
     pub const fn from_ioctl(code: u32) -> Option<Self> {
         match code {
             0x002D_4810 | 0x0007_4810 | 0x0002_4810 | 0x001F_4810 => Some(Self::Reserve),

@@ -35,12 +35,14 @@
 //! | Ended, only the canceller is left | `CancelDone` | `Finish` | Idle |
 //! | any other | | `Nothing` | the same |
 //!
-//! *judge*: proof ends with success, whatever was asked; else a recorded stop ends; else the verdict's retry, if its
-//! cap allows it, answers `StartTimer` and the phase is Waiting; else the verdict's status ends.
+//! *judge*: proof ends with success, whatever was asked; else a recorded stop ends; else the
+//! verdict's retry, if its cap allows it, answers `StartTimer` and the phase is Waiting; else the
+//! verdict's status ends.
 //!
-//! *end*: if the canceller never came, `Unmark`, and its answer decides who finishes. If it is inside
-//! `EvtRequestCancel`, `Nothing`: its `CancelDone` finishes, since until then it may still call
-//! `WdfRequestCancelSentRequest`, which would hit the next operation's send. If it came and left, `Finish`.
+//! *end*: if the canceller never came, `Unmark`, and its answer decides who finishes. If it is
+//! inside `EvtRequestCancel`, `Nothing`: its `CancelDone` finishes, since until then it may still
+//! call `WdfRequestCancelSentRequest`, which would hit the next operation's send. If it came and
+//! left, `Finish`.
 //!
 //! An event that cannot happen in a phase changes nothing and is answered `Nothing`.
 
@@ -48,8 +50,8 @@ use crate::cdb::{Cdb, Command, Form};
 use crate::ntstatus::NtStatus;
 use crate::verdict::{Answer, Outcome, Retry, Verdict};
 
-/// How many unit attentions one operation sends again after. A target queues several, one an event,
-/// and each takes one command to report, so that they don't count as retries.
+/// How many unit attentions one operation sends again after. A target may hold several, and each
+/// takes a command to report: they say nothing against this one, so that they are no retries.
 const MAX_ATTENTIONS: u32 = 8;
 
 /// classpnp's `NOT_READY_RETRY_INTERVAL` (microsoft/Windows-driver-samples,
@@ -104,7 +106,8 @@ pub enum Event<'a> {
     CancelAsked,
     /// `EvtRequestCancel` has done what it was asked and will touch nothing more.
     CancelDone,
-    /// `WdfRequestUnmarkCancelable` returned; `STATUS_CANCELLED` means that `EvtRequestCancel` came or will come.
+    /// `WdfRequestUnmarkCancelable` returned; `STATUS_CANCELLED` means that `EvtRequestCancel` came
+    /// or will come.
     Unmarked(NtStatus),
     /// The device is being removed. Also reported when no operation is in hand.
     Gone,

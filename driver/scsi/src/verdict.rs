@@ -9,12 +9,11 @@
 use Outcome::{Conflict, Executed, NotExecuted, Unknown};
 use Retry::{AfterDelay, AfterTenSeconds, AtOnce, No, TenByteForm};
 
-use crate::ntstatus::NtStatus;
-use crate::ntstatus::NtStatus as Nt;
+use crate::ntstatus::{NtStatus, NtStatus as Nt};
 use crate::sense::{self, Sense, key};
 
-/// `sizeof(SCSI_PASS_THROUGH)` for a 64-bit caller (`ntddscsi.h`). With less than this copied back, the buffer still
-/// holds what was sent.
+/// `sizeof(SCSI_PASS_THROUGH)` for a 64-bit caller (`ntddscsi.h`). With less than this copied back,
+/// the buffer still holds what was sent.
 pub const PASS_THROUGH_LENGTH: usize = 56;
 
 /// What `ScsiStatus` is set to before each send, so that a port which does not write it can't seem
@@ -79,12 +78,8 @@ impl Verdict {
     /// Reads an answer.
     #[must_use]
     pub fn of(answer: &Answer<'_>) -> Self {
-        let scsi_status = match answer.information {
-            0..PASS_THROUGH_LENGTH => SCSI_STATUS_UNTOUCHED,
-            _ => answer.scsi_status,
-        };
         // SAM-5 5.3.1
-        match scsi_status {
+        match answer.status_byte() {
             // GOOD: some ports copy the structure back for a command that never reached the target.
             0x00 if answer.status.is_success() => row(Nt::SUCCESS, No, Executed),
             0x00 | SCSI_STATUS_UNTOUCHED => Self::of_nt_status(answer.status),
@@ -194,6 +189,15 @@ impl Verdict {
 }
 
 impl<'a> Answer<'a> {
+    /// The target's status byte; [`SCSI_STATUS_UNTOUCHED`] if the structure did not come back.
+    #[must_use]
+    pub const fn status_byte(&self) -> u8 {
+        match self.information {
+            0..PASS_THROUGH_LENGTH => SCSI_STATUS_UNTOUCHED,
+            _ => self.scsi_status,
+        }
+    }
+
     fn sense_that_came_back(&self) -> &'a [u8] {
         let length = self.information.saturating_sub(PASS_THROUGH_LENGTH);
         self.sense.get(..length).unwrap_or(self.sense)

@@ -1,13 +1,14 @@
-//! The whole concurrent driver around the one [`Operation`], checked over all orders of what its threads, its
-//! callers, the port, the timer and removal do.
+//! The whole concurrent driver around the one [`Operation`], checked over all orders of what its
+//! threads, its callers, the port, the timer and removal do.
 //!
-//! A transition is what nothing can come between: a call of the framework, or a hold of the device's lock with the
-//! step in it, the timer calls that belong under the lock, and the taking of the caller's handle. The framework does
-//! here what it was measured to do: a cancel of a request that is not in flight poisons it until the next reuse; a
-//! mark is refused after a cancel or in a purge; an unmark is lost once the cancel routine was taken.
+//! A transition is what nothing can come between: a call of the framework, or a hold of the
+//! device's lock with the step in it, the timer calls that belong under the lock, and the taking of
+//! the caller's handle. The framework does here what it was measured to do: a cancel of a request
+//! that is not in flight poisons it until the next reuse; a mark is refused after a cancel or in a
+//! purge; an unmark is lost once the cancel routine was taken.
 //!
-//! A thread that got TRUE from `WdfRequestSend` touches nothing more, so that its return is no transition: the
-//! completion may come before it or after it.
+//! A thread that got TRUE from `WdfRequestSend` touches nothing more, so that its return is no
+//! transition: the completion may come before it or after it.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -17,11 +18,13 @@ use std::time::Instant;
 use scsi_reserve::{Action, Answer, Command, Event, NtStatus, Operation, Policy};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
-/// How the rules of the lock are read. The wrong readings each lost a race in a driver written after them.
+/// How the rules of the lock are read. The wrong readings each lost a race in a driver written
+/// after them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wording {
     Right,
-    /// A stop cancels the sent request while it is still being prepared, and Ready sends all the same.
+    /// A stop cancels the sent request while it is still being prepared, and Ready sends all the
+    /// same.
     CancelSentWhilePreparing,
     /// The canceller's entry counts as its end.
     CancelAskedIsCancelDone,
@@ -69,7 +72,8 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Caller {
     Queued,
-    Held { mark: Mark, cancelled: bool },
+    /// By the driver; whether it was cancelled.
+    Held(Mark, bool),
     Completed(NtStatus),
 }
 
@@ -176,7 +180,8 @@ enum Removal {
 struct Watch {
     proved: bool,
     stop: Option<NtStatus>,
-    /// The status of the first reason to stop, once a step that could have ended the operation has seen it.
+    /// The status of the first reason to stop, once a step that could have ended the operation has
+    /// seen it.
     owed: Option<NtStatus>,
     /// The status of the last answer or refusal.
     last: Option<NtStatus>,
@@ -188,7 +193,9 @@ macro_rules! rules {
         enum Rule { $($rule),* }
 
         fn rules() -> Vec<Property<World>> {
-            vec![$(Property::always($promise, |_, state: &State| state.broken != Some(Rule::$rule))),*]
+            vec![$(Property::always($promise, |_, state: &State| {
+                state.broken != Some(Rule::$rule)
+            })),*]
         }
     };
 }
@@ -196,12 +203,13 @@ macro_rules! rules {
 rules! {
     Once "a caller's request is completed once, and not touched afterwards"
     Unmarked "no request is completed while it can be cancelled, nor unmarked without a mark"
-    NotWhileOut "no request is completed while the pass-through is out"
+    NotWhileOut "no request is completed while the pass-through is prepared or out"
     OneThread "one thread prepares the pass-through, and only while it is not out"
     OwnSend "no operation cancels the send of another"
     NoneAfterTheEnd "no operation cancels anything after it was finished"
     OneTimer "the timer is started once for each callback or stop"
     OwnEvent "an event is reported to the operation that it belongs to"
+    Bounded "an operation sends once, once for its retry, its unit attention and its other form"
     NoDelay "a stopped operation waits for no delay"
     Alive "nothing acts on a device that is deleted"
     Proof "success is told on proof, and proof as success"
@@ -422,8 +430,10 @@ impl State {
 
     fn is_going_on(&self) -> bool {
         let mut steps = vec![];
-        self.steps_that_must_come(&mut steps);
-        self.broken.is_some() || !steps.is_empty()
+        if self.threads.is_empty() {
+            self.steps_that_must_come(&mut steps);
+        }
+        self.broken.is_some() || !self.threads.is_empty() || !steps.is_empty()
     }
 
     fn waits_for_a_hung_port(&self) -> bool {
@@ -468,7 +478,7 @@ impl State {
         if self.timer_set {
             steps.push(Step::Expire);
         }
-        let held = |caller: &Caller| matches!(caller, Caller::Held { .. });
+        let held = |caller: &Caller| matches!(caller, Caller::Held(..));
         if matches!(
             self.removal,
             Removal::No | Removal::Flushing | Removal::Flushed
@@ -496,14 +506,7 @@ impl State {
     /// What others may do or not.
     fn steps_that_may_come(&self, steps: &mut Vec<Step>) {
         for (number, caller) in self.callers.iter().enumerate() {
-            if matches!(
-                caller,
-                Caller::Queued
-                    | Caller::Held {
-                        cancelled: false,
-                        ..
-                    }
-            ) {
+            if matches!(caller, Caller::Queued | Caller::Held(_, false)) {
                 steps.push(Step::Cancel(number));
             }
         }
@@ -515,10 +518,7 @@ impl State {
     fn take(&mut self, wording: Wording, step: Step) {
         match step {
             Step::Present(number) => {
-                self.callers[number] = Caller::Held {
-                    mark: Mark::Unmarked,
-                    cancelled: false,
-                };
+                self.callers[number] = Caller::Held(Mark::Unmarked, false);
                 self.spawn(Role::Worker, Some(number), Next::Report(Said::Start));
             }
             Step::Cancel(number) => self.cancel(number),
@@ -571,23 +571,15 @@ impl State {
     fn cancel(&mut self, number: usize) {
         self.callers[number] = match self.callers[number] {
             Caller::Queued => Caller::Completed(NtStatus::CANCELLED),
-            Caller::Held {
-                mark: Mark::Marked, ..
-            } => {
+            Caller::Held(Mark::Marked, _) => {
                 self.spawn(
                     Role::Canceller,
                     Some(number),
                     Next::Report(Said::CancelAsked),
                 );
-                Caller::Held {
-                    mark: Mark::Taken,
-                    cancelled: true,
-                }
+                Caller::Held(Mark::Taken, true)
             }
-            Caller::Held { mark, .. } => Caller::Held {
-                mark,
-                cancelled: true,
-            },
+            Caller::Held(mark, _) => Caller::Held(mark, true),
             completed @ Caller::Completed(_) => completed,
         };
     }
@@ -597,11 +589,7 @@ impl State {
         for number in 0..self.callers.len() {
             if matches!(
                 self.callers[number],
-                Caller::Queued
-                    | Caller::Held {
-                        mark: Mark::Marked,
-                        ..
-                    }
+                Caller::Queued | Caller::Held(Mark::Marked, _)
             ) {
                 self.cancel(number);
             }
@@ -616,10 +604,7 @@ impl State {
         };
         let after = match thread.next {
             Next::Report(said) => self.report(wording, thread, said),
-            Next::Mark => {
-                let refused = self.mark(thread);
-                Some(Next::Report(Said::Marked { refused }))
-            }
+            Next::Mark => Some(self.mark(thread)),
             Next::Reuse => {
                 self.rule(Rule::OneThread, self.pass_through == PassThrough::Idle);
                 self.pass_through = PassThrough::Reused;
@@ -644,10 +629,7 @@ impl State {
                     thread.role == Role::Canceller && wording != Wording::CancelAskedIsCancelDone;
                 done.then_some(Next::Report(Said::CancelDone))
             }
-            Next::Unmark => {
-                let lost = self.unmark(thread);
-                Some(Next::Report(Said::Unmarked { lost }))
-            }
+            Next::Unmark => Some(self.unmark(thread)),
             Next::StartTimer => {
                 self.start_timer();
                 None
@@ -667,40 +649,35 @@ impl State {
     fn held(&mut self, thread: Thread) -> Option<(usize, Mark, bool)> {
         let number = thread.serves?;
         match self.callers[number] {
-            Caller::Held { mark, cancelled } => Some((number, mark, cancelled)),
+            Caller::Held(mark, cancelled) => Some((number, mark, cancelled)),
             _ => None,
         }
     }
 
-    fn mark(&mut self, thread: Thread) -> bool {
-        let Some((number, mark, cancelled)) = self.held(thread) else {
-            self.rule(Rule::Once, false);
-            return true;
-        };
-        self.rule(Rule::Unmarked, mark == Mark::Unmarked);
-        let refused = cancelled || self.removal == Removal::Purged;
-        if !refused {
-            self.callers[number] = Caller::Held {
-                mark: Mark::Marked,
-                cancelled,
-            };
+    fn mark(&mut self, thread: Thread) -> Next {
+        let held = self.held(thread);
+        self.rule(Rule::Once, held.is_some());
+        let mut refused = true;
+        if let Some((number, mark, cancelled)) = held {
+            self.rule(Rule::Unmarked, mark == Mark::Unmarked);
+            refused = cancelled || self.removal == Removal::Purged;
+            let mark = if refused { mark } else { Mark::Marked };
+            self.callers[number] = Caller::Held(mark, cancelled);
         }
-        refused
+        Next::Report(Said::Marked { refused })
     }
 
-    fn unmark(&mut self, thread: Thread) -> bool {
-        let Some((number, mark, cancelled)) = self.held(thread) else {
-            self.rule(Rule::Once, false);
-            return true;
-        };
-        self.rule(Rule::Unmarked, mark != Mark::Unmarked);
-        if mark == Mark::Marked {
-            self.callers[number] = Caller::Held {
-                mark: Mark::Unmarked,
-                cancelled,
-            };
+    fn unmark(&mut self, thread: Thread) -> Next {
+        let held = self.held(thread);
+        self.rule(Rule::Once, held.is_some());
+        let mut lost = true;
+        if let Some((number, mark, cancelled)) = held {
+            self.rule(Rule::Unmarked, mark != Mark::Unmarked);
+            lost = mark == Mark::Taken;
+            let mark = if lost { mark } else { Mark::Unmarked };
+            self.callers[number] = Caller::Held(mark, cancelled);
         }
-        mark == Mark::Taken
+        Next::Report(Said::Unmarked { lost })
     }
 
     fn send(&mut self, thread: Thread, luck: Luck) -> Option<Next> {
@@ -729,9 +706,10 @@ impl State {
 
     fn cancel_sent(&mut self, wording: Wording, thread: Thread) {
         let own = self.in_hand == thread.serves;
-        // A flush may come late: nothing is sent after it, and a poisoned idle request harms nobody.
+        // A flush may come late: nothing is sent after it, and a poisoned idle request harms
+        // nobody.
         let late = thread.role == Role::Flush && self.in_hand.is_none();
-        let idle = matches!(self.pass_through, PassThrough::Idle);
+        let idle = self.pass_through == PassThrough::Idle;
         self.rule(Rule::NoneAfterTheEnd, own || !idle || late);
         self.rule(Rule::OwnSend, own || idle);
         match &mut self.pass_through {
@@ -758,13 +736,8 @@ impl State {
             return self.rule(Rule::Once, false);
         };
         self.rule(Rule::Unmarked, mark != Mark::Marked);
-        self.rule(
-            Rule::NotWhileOut,
-            !matches!(
-                self.pass_through,
-                PassThrough::Due | PassThrough::InFlight { .. }
-            ),
-        );
+        self.rule(Rule::NotWhileOut, self.pass_through == PassThrough::Idle);
+        self.rule(Rule::OneTimer, !self.timer_set);
         self.callers[number] = Caller::Completed(status);
     }
 
@@ -783,12 +756,12 @@ impl State {
             Wording::CancelSentWhilePreparing => self.step_withholding(said),
             _ => self.step(wording, said),
         };
+        self.rule(Rule::NoDelay, !self.timer_set || self.watch.stop.is_none());
+        self.rule(Rule::Bounded, self.operation.sends() <= 4);
         if said == Said::Ready {
-            let due = action == Action::Send;
-            self.pass_through = if due {
-                PassThrough::Due
-            } else {
-                PassThrough::Idle
+            self.pass_through = match action {
+                Action::Send => PassThrough::Due,
+                _ => PassThrough::Idle,
             };
         }
         match action {
@@ -838,8 +811,8 @@ impl State {
         action
     }
 
-    /// [`Wording::CancelSentWhilePreparing`]: the machine hears of the stop only when it can no longer keep the send
-    /// back.
+    /// [`Wording::CancelSentWhilePreparing`]: the machine hears of the stop only when it can no
+    /// longer keep the send back.
     fn step_withholding(&mut self, said: Said) -> Action {
         let reuses = self.threads.iter().any(|thread| thread.next == Next::Reuse);
         let preparing = reuses

@@ -1,4 +1,5 @@
-//! One operation, event by event: caps, delays, the 10-byte form, stops, and events that can't happen.
+//! One operation, event by event: caps, delays, the 10-byte form, stops, and events that can't
+//! happen.
 
 use scsi_reserve::Action::{
     CancelSent, Finish, Mark, Nothing, Prepare, Send, StartTimer, StopTimer, Unmark,
@@ -61,8 +62,8 @@ fn play(operation: &mut Operation, script: &[(Event<'_>, Action)]) {
     }
 }
 
-/// A whole operation that nobody stops; the answers are given in turn, and the last one again and again. The status
-/// it ends with, the delays, and the operation codes sent.
+/// A whole operation that nobody stops; the answers are given in turn, and the last one again and
+/// again. The status it ends with, the delays, and the operation codes sent.
 fn run(operation: &mut Operation, answers: &[Event<'_>]) -> (NtStatus, Vec<u32>, Vec<u8>) {
     let mut answers = answers.iter().copied();
     let mut answer = answers.next().unwrap();
@@ -74,6 +75,7 @@ fn run(operation: &mut Operation, answers: &[Event<'_>]) -> (NtStatus, Vec<u32>,
             Prepare => Ready,
             Send => {
                 codes.push(operation.cdb().as_bytes()[0]);
+                assert!(codes.len() < 100, "no end");
                 let this = answer;
                 answer = answers.next().unwrap_or(this);
                 this
@@ -156,7 +158,8 @@ fn the_policy_sets_the_number_of_retries_and_the_delay() {
     assert_eq!(delays, []);
 }
 
-/// Each line is an operation of the same device: answers, status, operation codes, the form remembered after it.
+/// Each line is an operation of the same device: answers, status, operation codes, the form
+/// remembered after it.
 #[test]
 fn the_ten_byte_form_is_tried_once_and_remembered_while_it_serves() {
     let refused = NtStatus::INVALID_DEVICE_REQUEST;
@@ -497,6 +500,11 @@ fn an_event_that_cannot_happen_changes_nothing() {
     ];
     let lost = [ended.as_slice(), &[(Unmarked(CANCELLED), Nothing)]].concat();
     let inside = [lost.as_slice(), &[(CancelAsked, Nothing)]].concat();
+    let cancelled = [
+        &waiting[..3],
+        &[(CancelAsked, CancelSent), (CancelDone, Nothing)],
+    ]
+    .concat();
     for (phase, way, expected) in [
         ("idle", &[][..], &[Start(Command::Reserve), Gone][..]),
         (
@@ -513,6 +521,11 @@ fn an_event_that_cannot_happen_changes_nothing() {
             "out",
             &waiting[..3],
             &[GOOD, BUSY, Refused(CANCELLED), CancelAsked, Gone],
+        ),
+        (
+            "out and cancelled",
+            &cancelled,
+            &[GOOD, BUSY, Refused(CANCELLED), Gone],
         ),
         ("waiting", &waiting, &[DelayOver, CancelAsked, Gone]),
         (

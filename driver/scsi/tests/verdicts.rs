@@ -1,7 +1,7 @@
 //! What answers mean: every row in both shapes that ports answer in, and no success without proof.
 //!
-//! The rows stand here a second time, as data that is searched from the top, so that the code under test and what
-//! it is tested against share neither values nor order nor means.
+//! The rows stand here a second time, as data that is searched from the top, so that the code under
+//! test and what it is tested against share neither values nor order nor means.
 
 use proptest::prelude::*;
 use scsi_reserve::Retry::{AfterDelay, AfterTenSeconds, AtOnce, No, TenByteForm};
@@ -118,7 +118,8 @@ fn judge(status: u32, information: usize, scsi_status: u8, sense: &[u8]) -> Row 
     (verdict.status.0.cast_unsigned(), verdict.retry)
 }
 
-/// Sense data in the format of a response code, with `more` as its ADDITIONAL SENSE LENGTH and 255 bytes long.
+/// Sense data in the format of a response code, with `more` as its ADDITIONAL SENSE LENGTH and 255
+/// bytes long.
 fn sense_data(code: u8, key: u8, asc: u8, ascq: u8, more: u8) -> [u8; 255] {
     let mut bytes = [0xA5; 255];
     bytes[0] = code;
@@ -142,7 +143,8 @@ fn row_of_sense(code: u8, key: u8, asc: u8, ascq: u8, length: usize) -> Row {
     }
 }
 
-/// The SCSI status decides before the NTSTATUS, whatever that is, unless it is GOOD or was not written.
+/// The SCSI status decides before the NTSTATUS, whatever that is, unless it is GOOD or was not
+/// written.
 #[test]
 fn every_scsi_status_means_the_same_in_both_shapes() {
     for status in WITHOUT_ROW
