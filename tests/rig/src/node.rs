@@ -55,12 +55,22 @@ pub struct Node {
     _image: Image,
 }
 
+// SAFETY: the driver object is used as Windows would, from any thread.
+unsafe impl Send for Node {}
+// SAFETY: as above.
+unsafe impl Sync for Node {}
+
 /// One disk's stack on a node.
 pub struct Stack {
     /// The device below the filter.
     pub port: Arc<Port>,
     filter: Option<*mut DEVICE_OBJECT>,
 }
+
+// SAFETY: the filter's address is only compared with null.
+unsafe impl Send for Stack {}
+// SAFETY: as above.
+unsafe impl Sync for Stack {}
 
 impl Stack {
     /// True if the driver attached itself.
@@ -198,8 +208,19 @@ impl Node {
 
     /// Sends a request; the caller waits for it later.
     pub fn start(&self, stack: &Stack, call: &Call) -> Arc<Pending> {
+        self.start_noting(stack, call, |_| {})
+    }
+
+    /// As [`Node::start`]; `note` is told of the request before it is sent, so that another thread can cancel it.
+    pub fn start_noting(
+        &self,
+        stack: &Stack,
+        call: &Call,
+        note: impl FnOnce(&Arc<Pending>),
+    ) -> Arc<Pending> {
         let top = stack.top();
         let (irp, pending) = io::build(&self.name, top, call);
+        note(&pending);
         io::send(top, irp, &pending, call.irql);
         pending
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{Body, Extension, Framework, Object, body, lock, of, queue, request};
@@ -26,6 +26,8 @@ pub(super) struct Device {
     /// The contexts of dispatch callbacks that are on a stack.
     contexts: Mutex<HashMap<usize, usize>>,
     state: Mutex<PnpState>,
+    /// Threads in the dispatch routine with a request that is not PnP.
+    inside: AtomicUsize,
 }
 
 // SAFETY: addresses of the node's memory and code, as the framework keeps them.
@@ -181,6 +183,7 @@ impl Framework {
             routes: Mutex::default(),
             contexts: Mutex::default(),
             state: Mutex::new(PnpState::Added),
+            inside: AtomicUsize::new(0),
         };
         let handle = self.create(Body::Device(body), attributes, driver);
         // SAFETY: the extension was just allocated for this.
@@ -257,7 +260,23 @@ impl Framework {
             io::set_completion_routine(irp, create_completed, null_mut());
             return io::call_driver(device.lower, irp);
         }
+        device.inside.fetch_add(1, Ordering::SeqCst);
+        let result = self.dispatch_io(device, handle, code, minor, irp);
+        device.inside.fetch_sub(1, Ordering::SeqCst);
+        self.world.wake(device.key());
+        result
+    }
+
+    fn dispatch_io(
+        self: &Arc<Self>,
+        device: &Device,
+        handle: Handle,
+        code: u8,
+        minor: u8,
+        irp: *mut IRP,
+    ) -> Status {
         io::note_arrival(irp);
+        let location = io::current_location(irp);
         let route = lock(&device.routes).get(&code).copied();
         let Some((callback, driver_context)) = route else {
             return forward(device, irp);
@@ -483,12 +502,28 @@ impl Framework {
         world::current().point();
         let target = self.object(*lock(&device.target), "Target");
         self.remove_target(&target, object.handle);
+        // Nobody is inside when the children go: whoever sends requests holds off a REMOVE meanwhile. But requests may
+        // still come in, until the device itself goes (facts 9).
+        device.wait_until_empty();
         for child in self.children(object.handle) {
             self.delete(child.handle);
         }
         let result = forward(device, irp);
+        world::current().point();
+        io::detach(device.lower);
+        device.wait_until_empty();
         self.drop_device(object.handle);
         result
+    }
+}
+
+impl Device {
+    fn key(&self) -> usize {
+        (&raw const self.inside) as usize
+    }
+
+    fn wait_until_empty(&self) {
+        world::current().wait(self.key(), || self.inside.load(Ordering::SeqCst) == 0);
     }
 }
 
