@@ -176,6 +176,11 @@ impl World {
         self.lock().now
     }
 
+    /// Goes on by another schedule.
+    pub fn reschedule(&self, schedule: Schedule) {
+        self.lock().schedule = schedule;
+    }
+
     /// How many points the run has passed.
     pub fn points(&self) -> u64 {
         self.lock().points

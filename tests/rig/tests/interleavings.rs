@@ -1,7 +1,7 @@
 //! Every way in which a cancel, a removal, the port's answer and the retry timer can overtake each other with at most
 //! two preemptions: the place of each is any call that the driver makes, before or after it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rig::abi::irql;
 use rig::disk::Outcome;
@@ -20,6 +20,7 @@ const SUCCESS: u32 = 0;
 const IO_TIMEOUT: u32 = 0xC000_00B5;
 const DEVICE_NOT_CONNECTED: u32 = 0xC000_009D;
 const CANCELLED: u32 = 0xC000_0120;
+const INVALID_DEVICE_REQUEST: u32 = 0xC000_0010;
 const INVALID_DEVICE_STATE: u32 = 0xC000_0184;
 
 /// What the port says to the first command.
@@ -47,41 +48,127 @@ struct Plan {
 }
 
 struct Scene {
-    world: Entered,
     node: Arc<Node>,
     stack: Arc<Stack>,
     unit: LogicalUnit,
+    // Last: the rest lives in it.
+    world: Entered,
 }
 
-fn scene(plan: Plan, schedule: Schedule, bytes: &[u8]) -> Scene {
-    let world = World::enter(schedule);
-    let unit = LogicalUnit::new();
-    unit.configure(|options| options.quiet = true);
-    let node =
-        Node::load_bytes(world.world(), "A", &image::built(), bytes, Hive::default()).unwrap();
-    let disk = Arc::new(unit.connect("iqn.2001-04.com.example:a"));
-    let stack = node.plug(disk, &DiskKeys::default()).unwrap();
-    stack.port.behave(Shape::Success, plan.timing);
-    stack.port.on_cancel(plan.cancel);
+impl Scene {
+    fn new(plan: Plan, bytes: &[u8]) -> Self {
+        let world = World::enter(Schedule::Orderly);
+        let unit = LogicalUnit::new();
+        unit.configure(|options| options.quiet = true);
+        let node =
+            Node::load_bytes(world.world(), "A", &image::built(), bytes, Hive::default()).unwrap();
+        let disk = Arc::new(unit.connect("iqn.2001-04.com.example:a"));
+        let stack = node.plug(disk, &DiskKeys::default()).unwrap();
+        stack.port.behave(Shape::Success, plan.timing);
+        stack.port.on_cancel(plan.cancel);
+        Self {
+            node: Arc::new(node),
+            stack: Arc::new(stack),
+            unit,
+            world,
+        }
+    }
+
+    /// Two operations, the first of which meets its fate; gives the points that the run passed.
+    fn play(&self, plan: Plan, what: &str) -> std::ops::RangeInclusive<u64> {
+        self.stack.port.forget_script();
+        self.stack.port.script(answer(plan.first));
+        let from = self.world.world().points();
+        let first = Arc::new(Mutex::new(None::<Arc<Pending>>));
+        let (told, node, stack) = (
+            Arc::clone(&first),
+            Arc::clone(&self.node),
+            Arc::clone(&self.stack),
+        );
+        let fate = move || match plan.fate {
+            Fate::Cancel => {
+                let first = told.lock().unwrap().clone();
+                if let Some(first) = first {
+                    first.cancel();
+                }
+            }
+            Fate::Surprise => drop(node.pnp(&stack, Pnp::SurpriseRemoval)),
+            Fate::Remove => drop(node.pnp(&stack, Pnp::Remove)),
+        };
+        self.world
+            .world()
+            .spawn("fate", irql::PASSIVE, Box::new(fate));
+        let first = self
+            .node
+            .start_noting(&self.stack, &Call::ioctl(RESERVE), |pending| {
+                *first.lock().unwrap() = Some(Arc::clone(pending));
+            });
+        let second = self.node.start(&self.stack, &Call::ioctl(RELEASE));
+        let (first, second) = (status(&first), status(&second));
+        world::current().settle();
+        self.judge(plan, first, second, what);
+        from + 1..=self.world.world().points()
+    }
+
+    fn judge(&self, plan: Plan, first: u32, second: u32, what: &str) {
+        if plan.fate == Fate::Cancel {
+            assert!(
+                [SUCCESS, CANCELLED, IO_TIMEOUT].contains(&first),
+                "{what}: first {first:#x}"
+            );
+            let untouched = [SUCCESS, IO_TIMEOUT].contains(&second);
+            assert!(
+                untouched,
+                "{what}: the cancel reached the next operation: {second:#x}"
+            );
+            if second == SUCCESS {
+                assert_eq!(
+                    self.unit.holder(),
+                    None,
+                    "{what}: RELEASE was the last command"
+                );
+            }
+            return;
+        }
+        let ends = [
+            SUCCESS,
+            DEVICE_NOT_CONNECTED,
+            CANCELLED,
+            INVALID_DEVICE_STATE,
+            IO_TIMEOUT,
+        ];
+        for end in [first, second] {
+            // Once a REMOVE has taken the filter away, the port answers for itself.
+            let gone = plan.fate == Fate::Remove && end == INVALID_DEVICE_REQUEST;
+            assert!(ends.contains(&end) || gone, "{what}: {end:#x}");
+        }
+    }
+
+    /// Unloads the driver, which checks for leaks.
+    fn end(self, plan: Plan) {
+        let node = Arc::into_inner(self.node).expect("the fate's thread is over");
+        let stack = Arc::into_inner(self.stack).expect("the fate's thread is over");
+        if plan.fate != Fate::Remove {
+            node.unplug(stack);
+        }
+        node.unload();
+    }
+}
+
+fn answer(first: First) -> Option<Answer> {
     let mut sense = vec![0; 18];
     (sense[0], sense[2], sense[7], sense[12]) = (0x70, 6, 10, 0x29);
-    let answer = |status, sense| {
+    let target = |status, sense| {
         Answer::Target(Outcome::Status {
             status,
             sense,
             data: vec![],
         })
     };
-    match plan.first {
-        First::Good => {}
-        First::Attention => stack.port.script([answer(0x02, sense)]),
-        First::Busy => stack.port.script([answer(0x08, vec![])]),
-    }
-    Scene {
-        world,
-        node: Arc::new(node),
-        stack: Arc::new(stack),
-        unit,
+    match first {
+        First::Good => None,
+        First::Attention => Some(target(0x02, sense)),
+        First::Busy => Some(target(0x08, vec![])),
     }
 }
 
@@ -89,162 +176,72 @@ fn status(pending: &Arc<Pending>) -> u32 {
     pending.wait().status.cast_unsigned()
 }
 
-/// Plays one run; gives the points that lie between its begin and its end.
-fn run(plan: Plan, schedule: Schedule, bytes: &[u8], what: &str) -> (u64, u64) {
-    let scene = scene(plan, schedule, bytes);
-    let from = scene.world.world().points();
-    let fate = Arc::new(std::sync::Mutex::new(None::<Arc<Pending>>));
-    let (told, node, stack) = (
-        Arc::clone(&fate),
-        Arc::clone(&scene.node),
-        Arc::clone(&scene.stack),
-    );
-    let job = move || match plan.fate {
-        Fate::Cancel => {
-            let first = told.lock().unwrap().clone();
-            if let Some(first) = first {
-                first.cancel();
-            }
-        }
-        Fate::Surprise => drop(node.pnp(&stack, Pnp::SurpriseRemoval)),
-        Fate::Remove => {
-            node.pnp(&stack, Pnp::Remove);
-        }
-    };
-    scene
-        .world
-        .world()
-        .spawn("fate", irql::PASSIVE, Box::new(job));
-    // The caller's thread is never between the two: what is started is known to the fate.
-    let first = scene
-        .node
-        .start_noting(&scene.stack, &Call::ioctl(RESERVE), |pending| {
-            *fate.lock().unwrap() = Some(Arc::clone(pending));
-        });
-    let second = scene.node.start(&scene.stack, &Call::ioctl(RELEASE));
-    let (first, second) = (status(&first), status(&second));
-    world::current().settle();
-    let to = scene.world.world().points();
-
-    match plan.fate {
-        Fate::Cancel => {
-            assert!(
-                [SUCCESS, CANCELLED, IO_TIMEOUT].contains(&first),
-                "{what}: first {first:#x}"
-            );
-            assert!(
-                [SUCCESS, IO_TIMEOUT].contains(&second),
-                "{what}: a cancel reached the next operation: {second:#x}"
-            );
-        }
-        Fate::Surprise | Fate::Remove => {
-            let ends = [
-                SUCCESS,
-                DEVICE_NOT_CONNECTED,
-                CANCELLED,
-                INVALID_DEVICE_STATE,
-                IO_TIMEOUT,
-            ];
-            // Without the filter, which a REMOVE may have taken away before, the port answers for itself.
-            let gone = plan.fate == Fate::Remove;
-            for end in [first, second] {
-                assert!(
-                    ends.contains(&end) || (gone && end == 0xC000_0010),
-                    "{what}: {end:#x}"
-                );
-            }
-        }
-    }
-    if second == SUCCESS && plan.fate == Fate::Cancel {
-        assert_eq!(
-            scene.unit.holder(),
-            None,
-            "{what}: RELEASE was the last command"
-        );
-    }
-    let Scene {
-        node, stack, world, ..
-    } = scene;
-    let (Ok(node), Ok(stack)) = (
-        Arc::try_unwrap(node).map_err(drop),
-        Arc::try_unwrap(stack).map_err(drop),
-    ) else {
-        panic!("{what}: the fate's thread is over");
-    };
-    if plan.fate != Fate::Remove {
-        node.unplug(stack);
-    }
-    node.unload();
-    drop(world);
-    (from, to)
-}
-
-fn walk(plans: &[Plan]) {
+/// Plays a plan with each pair of preemptions, and with each single one. The points of an undisturbed run bound them;
+/// a run that is preempted may be longer.
+fn walk(plan: Plan) {
     let bytes = image::read(&image::built()).unwrap();
+    let mut scene = Scene::new(plan, &bytes);
+    let points = scene.play(plan, "no preemption");
+    let length = points.end() - points.start();
     let mut runs = 0_u32;
-    for &plan in plans {
-        let (from, to) = run(plan, Schedule::Orderly, &bytes, "no preemption");
-        for first in from + 1..=to {
-            // With no second preemption, too.
-            for second in first..=to {
-                let what = format!("{plan:?}, preempted at {first} and {second}");
-                run(plan, Schedule::Preempt(vec![first, second]), &bytes, &what);
-                runs += 1;
+    for first in 0..=length {
+        for second in first..=length {
+            if plan.fate != Fate::Cancel {
+                scene.end(plan);
+                scene = Scene::new(plan, &bytes);
             }
+            let from = scene.world.world().points() + 1;
+            scene
+                .world
+                .world()
+                .reschedule(Schedule::Preempt(vec![from + first, from + second]));
+            scene.play(
+                plan,
+                &format!("{plan:?}, preempted at points {first} and {second}"),
+            );
+            scene.world.world().reschedule(Schedule::Orderly);
+            runs += 1;
         }
     }
-    println!("{runs} runs");
+    scene.end(plan);
+    println!("{plan:?}: {runs} runs");
 }
+
+const PLAN: Plan = Plan {
+    first: First::Good,
+    cancel: Cancel::Honoured,
+    timing: Timing::Later,
+    fate: Fate::Cancel,
+};
 
 #[test]
 fn no_cancel_reaches_the_next_operation() {
-    let mut plans = Vec::new();
     for cancel in [Cancel::Honoured, Cancel::Late, Cancel::Ignored] {
-        plans.push(Plan {
-            first: First::Good,
-            cancel,
-            timing: Timing::Later,
-            fate: Fate::Cancel,
-        });
+        walk(Plan { cancel, ..PLAN });
     }
-    walk(&plans);
 }
 
 #[test]
 fn a_cancel_in_a_retry_ends_it_once() {
-    let plan = Plan {
+    walk(Plan {
         first: First::Attention,
-        cancel: Cancel::Honoured,
-        timing: Timing::Later,
-        fate: Fate::Cancel,
-    };
-    walk(&[
-        plan,
-        Plan {
-            first: First::Busy,
-            timing: Timing::Inline,
-            ..plan
-        },
-    ]);
+        ..PLAN
+    });
+    walk(Plan {
+        first: First::Busy,
+        timing: Timing::Inline,
+        ..PLAN
+    });
 }
 
 #[test]
 fn a_removal_ends_what_it_meets_once() {
-    let plan = Plan {
-        first: First::Good,
-        cancel: Cancel::Honoured,
-        timing: Timing::Later,
+    walk(Plan {
         fate: Fate::Surprise,
-    };
-    walk(&[
-        plan,
-        Plan {
-            first: First::Busy,
-            ..plan
-        },
-        Plan {
-            fate: Fate::Remove,
-            ..plan
-        },
-    ]);
+        ..PLAN
+    });
+    walk(Plan {
+        fate: Fate::Remove,
+        ..PLAN
+    });
 }
