@@ -191,6 +191,11 @@ impl World {
         self.lock().placed.insert(point, (name, job));
     }
 
+    /// Takes back a job that was placed where the run never came; true if it was still there.
+    pub fn take_back(&self, point: u64) -> bool {
+        self.lock().placed.remove(&point).is_some()
+    }
+
     /// True if the next allocation is to fail; counts it.
     pub fn allocation_fails(&self, what: &'static str) -> bool {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! PnP and power requests with operations in every state: who is served, who is ended and with what.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rig::disk::Outcome;
 use rig::disk::logical_unit::LogicalUnit;
@@ -19,6 +19,7 @@ const FOREIGN: u32 = 0x002D_4800;
 const SUCCESS: u32 = 0;
 const NOT_CONNECTED: u32 = 0xC000_009D;
 const CANCELLED: u32 = 0xC000_0120;
+const INVALID_DEVICE_STATE: u32 = 0xC000_0184;
 /// The port's answer to a control that it does not know.
 const PASSED_ON: u32 = 0xC000_0010;
 
@@ -207,4 +208,55 @@ fn many_disks_come_and_go_while_others_are_served() {
         node.unplug(stack);
     }
     node.unload();
+}
+
+#[test]
+fn requests_that_arrive_at_any_point_of_a_removal_end_and_foreign_ones_pass() {
+    for surprise in [false, true] {
+        let mut point = 0;
+        loop {
+            point += 1;
+            let what = format!("surprise {surprise}, point {point}");
+            let world = World::enter(Schedule::Orderly);
+            let (node, stack, _unit) = plugged(&world);
+            tell(&node, &stack, P(Start));
+            stack.port.behave(Shape::Success, Timing::Never);
+            let first = node.start(&stack, &Call::ioctl(RESERVE));
+            let (node, stack) = (Arc::new(node), Arc::new(stack));
+            let arrived = Arc::new(Mutex::new(None));
+            let (ends, arrives, below) =
+                (Arc::clone(&arrived), Arc::clone(&node), Arc::clone(&stack));
+            let job = move || {
+                let foreign = arrives.call(&below, &Call::ioctl(FOREIGN));
+                let ours = arrives.call(&below, &Call::ioctl(RESERVE));
+                *ends.lock().unwrap() =
+                    Some((foreign.status.cast_unsigned(), ours.status.cast_unsigned()));
+            };
+            let at = world.world().points() + point;
+            world.world().place(at, "arrival", Box::new(job));
+            if surprise {
+                tell(&node, &stack, P(SurpriseRemoval));
+            }
+            tell(&node, &stack, P(Remove));
+            world::current().settle();
+            let over = world.world().take_back(at);
+            assert_eq!(first.wait().status.cast_unsigned(), NOT_CONNECTED, "{what}");
+            if let Some((foreign, ours)) = *arrived.lock().unwrap() {
+                assert_eq!(foreign, PASSED_ON, "{what}");
+                // PASSED_ON: the filter is off the stack already, and the port answers for itself.
+                let ends = [NOT_CONNECTED, CANCELLED, INVALID_DEVICE_STATE, PASSED_ON];
+                assert!(ends.contains(&ours), "{what}: {ours:#x}");
+            } else {
+                assert!(over, "{what}: the arrival ended");
+            }
+            drop(stack);
+            Arc::into_inner(node)
+                .expect("the arrival's thread is over")
+                .unload();
+            if over {
+                assert!(point > 20, "{what}: the removal has points");
+                break;
+            }
+        }
+    }
 }
