@@ -52,7 +52,11 @@ impl Pending {
 
     /// IoCancelIrp, as the caller's thread does it; false if the IRP had no cancel routine, or is complete.
     pub fn cancel(&self) -> bool {
-        self.done().is_none() && cancel(self.irp as *mut IRP)
+        let ours = |record: &Record| {
+            let caller = record.caller.as_ref();
+            caller.is_some_and(|caller| std::ptr::eq(Arc::as_ptr(caller), self))
+        };
+        cancel_if(self.irp as *mut IRP, ours)
     }
 
     /// Waits for the end.
@@ -643,12 +647,20 @@ pub fn is_cancelled(irp: *mut IRP) -> bool {
 
 /// IoCancelIrp: true if a cancel routine was called. An IRP that is gone is not touched.
 pub fn cancel(irp: *mut IRP) -> bool {
-    if !irps().contains_key(&(irp as usize)) {
-        return false;
-    }
-    // SAFETY: the table has it: it is live, and no other thread runs between the look and here.
-    unsafe { (*irp).Cancel = true };
-    let routine = cancel_field(irp).swap(null_mut(), Ordering::SeqCst);
+    cancel_if(irp, |_| true)
+}
+
+fn cancel_if(irp: *mut IRP, wanted: impl FnOnce(&Record) -> bool) -> bool {
+    let routine = {
+        // While the table is held the IRP can't be freed; and whoever has its cancel routine is the one to end it.
+        let irps = irps();
+        if !irps.get(&(irp as usize)).is_some_and(wanted) {
+            return false;
+        }
+        // SAFETY: the table has it: it is live.
+        unsafe { (*irp).Cancel = true };
+        cancel_field(irp).swap(null_mut(), Ordering::SeqCst)
+    };
     if routine.is_null() {
         return false;
     }

@@ -26,12 +26,22 @@ const DEVICE_PROPERTY_HARDWARE_ID: u32 = 1;
 type Globals = *const WDF_DRIVER_GLOBALS;
 type Attributes = *const WDF_OBJECT_ATTRIBUTES;
 
-/// Defines calls: name, highest IRQL by its reference page, parameters, body.
+/// Defines calls: name, highest IRQL by its reference page, statuses of that page or of the facts that a fault may make
+/// it fail with before it has done anything, parameters, body.
+///
+/// None for WdfDeviceWdmDispatchIrp and WdfDeviceWdmDispatchIrpToIoQueue: theirs is the IRP's, which is gone in any case;
+/// nor for WdfRequestUnmarkCancelable: its CANCELLED is a promise that EvtRequestCancel is called, which a cancel keeps.
 macro_rules! calls {
-    ($($name:ident at $irql:ident ($fx:ident $(, $arg:ident: $type:ty)*) $(-> $ret:ty)? $body:block)*) => {
+    ($($name:ident at $irql:ident $(fails [$($status:ident)+])?
+        ($fx:ident $(, $arg:ident: $type:ty)*) $(-> $ret:ty)? $body:block)*) => {
         $(#[allow(non_snake_case)]
         unsafe extern "win64" fn $name(globals: Globals $(, $arg: $type)*) $(-> $ret)? {
-            serve(globals, stringify!($name), irql::$irql, |$fx: &Arc<Framework>| $body)
+            serve(globals, stringify!($name), irql::$irql, |$fx: &Arc<Framework>| {
+                $(if let Some(status) = $fx.world.call_fails(stringify!($name), &[$(status::$status),+]) {
+                    return status;
+                })?
+                $body
+            })
         })*
         fn modelled(name: &str) -> Option<Code> {
             match name {
@@ -64,7 +74,8 @@ fn sized<T: Copy>(structure: *const T) -> Option<T> {
 }
 
 calls! {
-    WdfDriverCreate at PASSIVE (fx, driver_object: *mut DRIVER_OBJECT, path: *const UNICODE_STRING,
+    WdfDriverCreate at PASSIVE fails [INSUFFICIENT_RESOURCES]
+        (fx, driver_object: *mut DRIVER_OBJECT, path: *const UNICODE_STRING,
         attributes: Attributes, config: *const WDF_DRIVER_CONFIG, driver: *mut Handle) -> Status {
         status_of(Framework::checked_attributes(attributes).and_then(|()| {
             let config = sized(config).ok_or(status::INFO_LENGTH_MISMATCH)?;
@@ -80,14 +91,16 @@ calls! {
         }))
     }
 
-    WdfDriverOpenParametersRegistryKey at PASSIVE (fx, driver: Handle, _access: u32, attributes: Attributes,
+    WdfDriverOpenParametersRegistryKey at PASSIVE fails [INSUFFICIENT_RESOURCES OBJECT_NAME_NOT_FOUND ACCESS_DENIED]
+        (fx, driver: Handle, _access: u32, attributes: Attributes,
         key: *mut Handle) -> Status {
         let _ = fx.object(driver, "Driver");
         let path = format!("{}\\Parameters", fx.service_key());
         status_of(fx.open_key(&path, attributes, key))
     }
 
-    WdfRegistryOpenKey at PASSIVE (fx, parent: Handle, path: *const UNICODE_STRING, _access: u32,
+    WdfRegistryOpenKey at PASSIVE fails [INSUFFICIENT_RESOURCES OBJECT_NAME_NOT_FOUND ACCESS_DENIED]
+        (fx, parent: Handle, path: *const UNICODE_STRING, _access: u32,
         attributes: Attributes, key: *mut Handle) -> Status {
         // SAFETY: the driver's string.
         let mut path = unsafe { read_unicode(path) };
@@ -98,7 +111,8 @@ calls! {
         status_of(fx.open_key(&path, attributes, key))
     }
 
-    WdfRegistryQueryULong at PASSIVE (fx, key: Handle, name: *const UNICODE_STRING, value: *mut u32) -> Status {
+    WdfRegistryQueryULong at PASSIVE fails [INSUFFICIENT_RESOURCES OBJECT_NAME_NOT_FOUND OBJECT_TYPE_MISMATCH BUFFER_OVERFLOW]
+        (fx, key: Handle, name: *const UNICODE_STRING, value: *mut u32) -> Status {
         let object = body!(fx, key, Key);
         // SAFETY: the driver's string.
         let name = unsafe { read_unicode(name) };
@@ -115,14 +129,16 @@ calls! {
         unsafe { (*init).filter = true };
     }
 
-    WdfFdoInitOpenRegistryKey at PASSIVE (fx, init: *mut DeviceInit, _kind: u32, _access: u32,
+    WdfFdoInitOpenRegistryKey at PASSIVE fails [INSUFFICIENT_RESOURCES OBJECT_NAME_NOT_FOUND ACCESS_DENIED]
+        (fx, init: *mut DeviceInit, _kind: u32, _access: u32,
         attributes: Attributes, key: *mut Handle) -> Status {
         // SAFETY: the init that EvtDriverDeviceAdd was given.
         let path = unsafe { (*init).keys.hardware_key.clone() };
         status_of(fx.open_key(&path, attributes, key))
     }
 
-    WdfFdoInitQueryProperty at PASSIVE (_fx, init: *mut DeviceInit, property: u32, length: u32, buffer: *mut u16,
+    WdfFdoInitQueryProperty at PASSIVE fails [INSUFFICIENT_RESOURCES OBJECT_NAME_NOT_FOUND BUFFER_TOO_SMALL INVALID_DEVICE_REQUEST]
+        (_fx, init: *mut DeviceInit, property: u32, length: u32, buffer: *mut u16,
         result: *mut u32) -> Status {
         if property != DEVICE_PROPERTY_HARDWARE_ID {
             return status::INVALID_PARAMETER;
@@ -151,7 +167,8 @@ calls! {
         unsafe { (*init).callbacks = Some(callbacks) };
     }
 
-    WdfDeviceCreate at PASSIVE (fx, init: *mut *mut DeviceInit, attributes: Attributes, device: *mut Handle) -> Status {
+    WdfDeviceCreate at PASSIVE fails [INSUFFICIENT_RESOURCES INVALID_DEVICE_STATE]
+        (fx, init: *mut *mut DeviceInit, attributes: Attributes, device: *mut Handle) -> Status {
         status_of(Framework::checked_attributes(attributes).and_then(|()| {
             // SAFETY: the address of the init that EvtDriverDeviceAdd was given.
             let structure = unsafe { &mut **init };
@@ -173,7 +190,8 @@ calls! {
         of!(object, Device).object
     }
 
-    WdfDeviceConfigureWdmIrpDispatchCallback at PASSIVE (fx, device: Handle, _driver: Handle, major: u8, callback: Code,
+    WdfDeviceConfigureWdmIrpDispatchCallback at PASSIVE fails [INSUFFICIENT_RESOURCES INVALID_DEVICE_STATE]
+        (fx, device: Handle, _driver: Handle, major: u8, callback: Code,
         context: *mut c_void) -> Status {
         fx.configure_dispatch(device, major, callback, context)
     }
@@ -186,7 +204,8 @@ calls! {
         fx.give_to_queue(device, irp, queue, flags)
     }
 
-    WdfIoQueueCreate at DISPATCH (fx, device: Handle, config: *const WDF_IO_QUEUE_CONFIG, attributes: Attributes,
+    WdfIoQueueCreate at DISPATCH fails [INSUFFICIENT_RESOURCES INVALID_DEVICE_STATE]
+        (fx, device: Handle, config: *const WDF_IO_QUEUE_CONFIG, attributes: Attributes,
         handle: *mut Handle) -> Status {
         status_of(fx.queue_create(device, config, attributes).map(|queue| give(handle, queue)))
     }
@@ -205,7 +224,8 @@ calls! {
         fx.delete(object);
     }
 
-    WdfSpinLockCreate at DISPATCH (fx, attributes: Attributes, handle: *mut Handle) -> Status {
+    WdfSpinLockCreate at DISPATCH fails [INSUFFICIENT_RESOURCES]
+        (fx, attributes: Attributes, handle: *mut Handle) -> Status {
         fx.simple("WDFSPINLOCK", attributes, handle, || Body::SpinLock(Mutex::default()))
     }
 
@@ -231,7 +251,8 @@ calls! {
         fx.world.wake(std::ptr::from_ref(state) as usize);
     }
 
-    WdfTimerCreate at DISPATCH (fx, config: *const WDF_TIMER_CONFIG, attributes: Attributes, handle: *mut Handle) -> Status {
+    WdfTimerCreate at DISPATCH fails [INSUFFICIENT_RESOURCES]
+        (fx, config: *const WDF_TIMER_CONFIG, attributes: Attributes, handle: *mut Handle) -> Status {
         status_of(Framework::checked_attributes(attributes).and_then(|()| {
             let config = sized(config).ok_or(status::INFO_LENGTH_MISMATCH)?;
             // SAFETY: attributes, if any, were checked.
@@ -269,7 +290,8 @@ calls! {
         fx.timer_device(timer)
     }
 
-    WdfMemoryCreatePreallocated at DISPATCH (fx, attributes: Attributes, buffer: *mut u8, size: usize,
+    WdfMemoryCreatePreallocated at DISPATCH fails [INSUFFICIENT_RESOURCES]
+        (fx, attributes: Attributes, buffer: *mut u8, size: usize,
         handle: *mut Handle) -> Status {
         if buffer.is_null() || size == 0 {
             return status::INVALID_PARAMETER;
@@ -284,7 +306,8 @@ calls! {
         address
     }
 
-    WdfRequestCreate at DISPATCH (fx, attributes: Attributes, target: Handle, handle: *mut Handle) -> Status {
+    WdfRequestCreate at DISPATCH fails [INSUFFICIENT_RESOURCES]
+        (fx, attributes: Attributes, target: Handle, handle: *mut Handle) -> Status {
         let object = body!(fx, target, Target);
         // SAFETY: the device below the target.
         let stack_size = unsafe { (*of!(object, Target).device).StackSize };
@@ -293,7 +316,8 @@ calls! {
         })
     }
 
-    WdfRequestReuse at DISPATCH (fx, request: Handle, parameters: *const WDF_REQUEST_REUSE_PARAMS) -> Status {
+    WdfRequestReuse at DISPATCH fails [INVALID_PARAMETER]
+        (fx, request: Handle, parameters: *const WDF_REQUEST_REUSE_PARAMS) -> Status {
         // SAFETY: the driver's structure.
         fx.reuse(request, unsafe { &*parameters })
     }
@@ -322,7 +346,8 @@ calls! {
         fx.complete(request, status, information);
     }
 
-    WdfRequestMarkCancelableEx at DISPATCH (fx, request: Handle, cancel: Code) -> Status {
+    WdfRequestMarkCancelableEx at DISPATCH fails [CANCELLED INVALID_DEVICE_REQUEST INSUFFICIENT_RESOURCES]
+        (fx, request: Handle, cancel: Code) -> Status {
         fx.mark_cancelable(request, cancel)
     }
 
@@ -334,7 +359,8 @@ calls! {
         u8::from(fx.cancel_sent(request))
     }
 
-    WdfRequestAllocateTimer at DISPATCH (fx, request: Handle) -> Status {
+    WdfRequestAllocateTimer at DISPATCH fails [INSUFFICIENT_RESOURCES]
+        (fx, request: Handle) -> Status {
         fx.allocate_timer(request)
     }
 
@@ -347,7 +373,8 @@ calls! {
         of!(object, Claimed).queue
     }
 
-    WdfRequestRetrieveOutputBuffer at DISPATCH (fx, request: Handle, minimum: usize, buffer: *mut *mut c_void,
+    WdfRequestRetrieveOutputBuffer at DISPATCH fails [BUFFER_TOO_SMALL INVALID_DEVICE_REQUEST]
+        (fx, request: Handle, minimum: usize, buffer: *mut *mut c_void,
         length: *mut usize) -> Status {
         status_of(fx.output_buffer(request, minimum).map(|(address, size)| {
             give(buffer, address);
@@ -355,7 +382,8 @@ calls! {
         }))
     }
 
-    WdfIoTargetFormatRequestForIoctl at DISPATCH (fx, target: Handle, request: Handle, code: u32, input: Handle,
+    WdfIoTargetFormatRequestForIoctl at DISPATCH fails [INSUFFICIENT_RESOURCES INVALID_DEVICE_REQUEST INVALID_DEVICE_STATE]
+        (fx, target: Handle, request: Handle, code: u32, input: Handle,
         input_offset: *const WDFMEMORY_OFFSET, output: Handle, output_offset: *const WDFMEMORY_OFFSET) -> Status {
         fx.format_ioctl(target, request, code, (input, input_offset), (output, output_offset))
     }

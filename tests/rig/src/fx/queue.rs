@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::{Body, Framework, Object, lock, of};
-use crate::abi::{Code, Handle, IRP, Status, irql, status};
+use crate::abi::{Code, DeviceIoControl, Handle, IRP, Status, irql, status};
 use crate::{io, world};
 
 pub(super) struct Queue {
@@ -126,30 +126,26 @@ impl Framework {
             let Some(request) = state.waiting.pop_front() else {
                 break;
             };
+            // Under the lock: a cancel that comes first finds the request in neither list, and completes it.
+            let Some(parameters) = self.take_for_driver(request) else {
+                continue;
+            };
             state.owned.push(request);
             drop(state);
-            if self.present(queue, request) {
-                continue;
-            }
-            lock(&body.state).owned.retain(|&other| other != request);
+            self.present(queue, request, &parameters);
         }
         lock(&body.state).dispatching -= 1;
         self.world.wake(body.key());
     }
 
-    /// Hands a request to EvtIoDeviceControl; false if its IRP was cancelled at the last moment.
-    fn present(self: &Arc<Self>, queue: &Object, request: Handle) -> bool {
-        let body = of!(queue, Queue);
-        let Some((irp, parameters)) = self.take_for_driver(request) else {
-            return false;
-        };
+    /// Hands a request to EvtIoDeviceControl.
+    fn present(&self, queue: &Object, request: Handle, parameters: &DeviceIoControl) {
         // SAFETY: the configuration named an EVT_WDF_IO_QUEUE_IO_DEVICE_CONTROL.
         let routine = unsafe {
             std::mem::transmute::<Code, unsafe extern "win64" fn(Handle, Handle, usize, usize, u32)>(
-                body.evt_device_control,
+                of!(queue, Queue).evt_device_control,
             )
         };
-        let _ = irp;
         let (output, input) = (
             parameters.OutputBufferLength as usize,
             parameters.InputBufferLength as usize,
@@ -163,10 +159,9 @@ impl Framework {
                     output,
                     input,
                     parameters.IoControlCode,
-                );
+                )
             };
         });
-        true
     }
 
     /// A delivered request is complete: the next one may come, perhaps inside this call (facts 11).
@@ -189,19 +184,25 @@ impl Framework {
         let (waiting, owned) = {
             let mut state = lock(&body.state);
             state.purged = true;
-            (std::mem::take(&mut state.waiting), state.owned.clone())
+            // One that a cancel has already is completed by that.
+            let waiting = std::mem::take(&mut state.waiting).into_iter();
+            let waiting: Vec<_> = waiting
+                .filter(|&r| self.take_for_driver(r).is_some())
+                .collect();
+            (waiting, state.owned.clone())
         };
         for request in waiting {
-            if self.take_for_driver(request).is_some() {
-                self.complete_undelivered(request, status::CANCELLED);
-            }
+            self.complete_undelivered(request, status::CANCELLED);
         }
         for request in owned {
             self.cancel_marked(queue, request);
         }
         world::current().wait(body.key(), || {
             let state = lock(&body.state);
-            state.owned.is_empty() && state.dispatching == 0 && state.cancelled.is_empty()
+            let idle =
+                state.dispatching == 0 && state.cancelled.is_empty() && state.owned.is_empty();
+            drop(state);
+            idle && !self.has_claimed(queue.handle)
         });
     }
 }

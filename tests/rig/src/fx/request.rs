@@ -60,6 +60,10 @@ pub(super) struct CreatedState {
     has_timer: bool,
     timer: Option<TimerId>,
     timed_out: bool,
+    /// Cancels on their way to the IRP. While there is one, the completion waits for it (fxrequestbase.cpp
+    /// FxRequestBase::Cancel, m_IrpCompletionReferenceCount): else it could hit the next send.
+    cancels: u32,
+    completed_meanwhile: bool,
 }
 
 // SAFETY: as for `ClaimedState`.
@@ -83,6 +87,13 @@ unsafe impl Send for Target {}
 unsafe impl Sync for Target {}
 
 const SEND_OPTION_TIMEOUT: u32 = 1;
+/// Why a fault may make WdfRequestSend say FALSE: what facts 5, 8 and 10 met.
+const SEND_FAILS: &[Status] = &[
+    status::INSUFFICIENT_RESOURCES,
+    status::INVALID_DEVICE_STATE,
+    status::CANCELLED,
+    status::REQUEST_NOT_ACCEPTED,
+];
 const REQUEST_TYPE_DEVICE_CONTROL: u32 = 0xE;
 
 impl Created {
@@ -103,6 +114,8 @@ impl Created {
                 has_timer: false,
                 timer: None,
                 timed_out: false,
+                cancels: 0,
+                completed_meanwhile: false,
             }),
         }
     }
@@ -173,16 +186,18 @@ impl Framework {
     }
 
     /// Takes the cancel routine off a waiting request; none if the cancel was first and completes it.
-    pub(super) fn take_for_driver(&self, request: Handle) -> Option<(*mut IRP, DeviceIoControl)> {
+    pub(super) fn take_for_driver(&self, request: Handle) -> Option<DeviceIoControl> {
         let object = lock(&self.objects).get(&request).cloned()?;
         let irp = lock(&of!(object, Claimed).state).irp;
-        if !io::set_cancel_routine(irp, None) {
-            return None;
-        }
         // SAFETY: a live IRP in this device's location.
-        Some((irp, unsafe {
-            *io::ioctl_parameters(io::current_location(irp))
-        }))
+        io::set_cancel_routine(irp, None)
+            .then(|| unsafe { *io::ioctl_parameters(io::current_location(irp)) })
+    }
+
+    /// True while a request of the queue is not complete.
+    pub(super) fn has_claimed(&self, queue: Handle) -> bool {
+        let of_queue = |object: &Arc<Object>| matches!(&object.body, Body::Claimed(claimed) if claimed.queue == queue);
+        lock(&self.objects).values().any(of_queue)
     }
 
     /// The framework completes a request that the driver never saw.
@@ -488,6 +503,7 @@ impl Framework {
             if state.phase == Phase::Sent {
                 rules::broken(&rules::SENT_TOUCHED, "sent while it is sent");
             }
+            let fault = self.world.call_fails("WdfRequestSend", SEND_FAILS);
             let refused = match () {
                 () if options
                     .is_some_and(|o| o.Size as usize != size_of::<WDF_REQUEST_SEND_OPTIONS>()) =>
@@ -503,7 +519,7 @@ impl Framework {
                 {
                     Some(status::INSUFFICIENT_RESOURCES)
                 }
-                () => None,
+                () => fault,
             };
             if let Some(refused) = refused {
                 state.status = refused;
@@ -512,13 +528,13 @@ impl Framework {
             state.has_timer |= timeout.is_some();
             state.phase = Phase::Sent;
             if let Some(relative) = timeout.filter(|&timeout| timeout != 0) {
-                let object = Arc::clone(&object);
+                let (fx, object) = (Arc::clone(self), Arc::clone(&object));
                 let due = self.world.now() + relative.unsigned_abs();
                 state.timer = Some(self.world.set_timer(
                     due,
                     "send timeout's DPC",
                     irql::DISPATCH,
-                    Box::new(move || Self::send_timed_out(&object)),
+                    Box::new(move || fx.send_timed_out(&object)),
                 ));
             }
             io::set_completion_routine(state.irp, sent_completed, context_of(request));
@@ -532,30 +548,46 @@ impl Framework {
         true
     }
 
-    fn send_timed_out(object: &Object) {
-        let created = of!(object, Created);
+    fn send_timed_out(self: &Arc<Self>, object: &Object) {
         world::current().point();
-        let irp = {
-            let mut state = lock(&created.state);
+        {
+            let mut state = lock(&of!(object, Created).state);
             state.timer = None;
             if state.phase != Phase::Sent {
                 return;
             }
             state.timed_out = true;
-            state.irp
-        };
-        io::cancel(irp);
+        }
+        self.cancel_irp(object);
     }
 
     /// WdfRequestCancelSentRequest: true only if the device below had a cancel routine, which was called (facts 10).
-    pub(super) fn cancel_sent(&self, request: Handle) -> bool {
+    pub(super) fn cancel_sent(self: &Arc<Self>, request: Handle) -> bool {
         let object = body!(self, request, Created);
+        lock(&of!(object, Created).state).cancelled = true;
+        self.cancel_irp(&object)
+    }
+
+    fn cancel_irp(self: &Arc<Self>, object: &Object) -> bool {
+        let created = of!(object, Created);
         let irp = {
-            let mut state = lock(&of!(object, Created).state);
-            state.cancelled = true;
-            (state.phase == Phase::Sent).then_some(state.irp)
+            let mut state = lock(&created.state);
+            if state.phase != Phase::Sent {
+                return false;
+            }
+            state.cancels += 1;
+            state.irp
         };
-        irp.is_some_and(io::cancel)
+        let called = io::cancel(irp);
+        let completed = {
+            let mut state = lock(&created.state);
+            state.cancels -= 1;
+            state.cancels == 0 && std::mem::take(&mut state.completed_meanwhile)
+        };
+        if completed {
+            self.deliver(object, irp);
+        }
+        called
     }
 
     /// The target goes at removal: what is out is cancelled and waited for (facts 9).
@@ -573,7 +605,19 @@ impl Framework {
 
     fn sent_is_complete(self: &Arc<Self>, request: Handle, irp: *mut IRP) {
         let object = self.object(request, "Created");
-        let created = of!(object, Created);
+        {
+            let mut state = lock(&of!(object, Created).state);
+            state.completed_meanwhile = state.cancels > 0;
+            if state.completed_meanwhile {
+                return;
+            }
+        }
+        self.deliver(&object, irp);
+    }
+
+    /// Gives the completed request to its completion routine.
+    fn deliver(self: &Arc<Self>, object: &Object, irp: *mut IRP) {
+        let (request, created) = (object.handle, of!(object, Created));
         // SAFETY: the IRP is back with its maker.
         let (mut status, information) = unsafe {
             (
