@@ -1,0 +1,183 @@
+//! Lays the kit out as wdk-build looks for a WDK.
+//!
+//! Files are written only where something differs: their times decide what Cargo builds anew.
+
+use crate::wrapper::NAMES;
+use crate::{Error, Llvm, Result, run};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The SDK version whose folder names the kit takes; wdk-build reads it from `Version_Number`.
+pub const SDK_VERSION: &str = "10.0.26100.0";
+
+/// The KMDF minor versions that the kit describes.
+pub const KMDF_MINORS: [u32; 2] = [15, 33];
+
+const NTDDK: &str = include_str!("../include/ntddk.h");
+const NTDDSCSI: &str = include_str!("../include/ntddscsi.h");
+const WDF: &str = include_str!("../include/wdf.h");
+const STUB: &str = include_str!("../stub/WdfDriverEntry.c");
+const NTOSKRNL: &str = include_str!("../def/ntoskrnl.def");
+const WDFLDR: &str = include_str!("../def/WdfLdr.def");
+
+/// Headers that wdk-sys includes (features none and `storage`) and the driver needs nothing from.
+const EMPTY_HEADERS: [&str; 17] = [
+    "ntifs.h",
+    "ntstrsafe.h",
+    "ehstorbandmgmt.h",
+    "ehstorioctl.h",
+    "mountdev.h",
+    "mountmgr.h",
+    "ntddcdrm.h",
+    "ntddcdvd.h",
+    "ntddchgr.h",
+    "ntdddisk.h",
+    "ntdddump.h",
+    "ntddmmc.h",
+    "ntddstor.h",
+    "ntddtape.h",
+    "ntddvol.h",
+    "storduid.h",
+    "storport.h",
+];
+
+/// Libraries that wdk-sys links and the driver needs nothing from.
+const EMPTY_LIBRARIES: [&str; 3] = ["BufferOverflowFastFailK.lib", "hal.lib", "wmilib.lib"];
+
+/// Stages the kit below `root`; true if anything changed.
+///
+/// # Errors
+/// If a file can't be written, clang or lld-link fail, or `root` has "wdf" in its path: wdk-sys takes every header
+/// whose path has it for one of KMDF's, and would declare NT's functions twice.
+pub fn stage(llvm: &Llvm, root: &Path) -> Result<bool> {
+    if root.to_string_lossy().to_lowercase().contains("wdf") {
+        let text = format!(
+            "{}: wdk-sys can't use a kit whose path contains \"wdf\"",
+            root.display()
+        );
+        return Err(Error::new(text));
+    }
+    let include = root.join("Include").join(SDK_VERSION);
+    let library = root.join("Lib").join(SDK_VERSION).join("km/x64");
+    let mut changed = false;
+    for folder in ["shared", "km/crt", "km/ufx/1.1"] {
+        create(&include.join(folder))?;
+    }
+    for (name, text) in [("ntddk.h", NTDDK), ("ntddscsi.h", NTDDSCSI)] {
+        changed |= write(&include.join("km").join(name), text.as_bytes())?;
+    }
+    for name in EMPTY_HEADERS.into_iter().chain(["ufs.h"]) {
+        changed |= write(&include.join("km").join(name), b"#pragma once\n")?;
+    }
+    for name in EMPTY_LIBRARIES {
+        changed |= write(&library.join(name), b"!<arch>\n")?;
+    }
+    changed |= import_library(llvm, root, &library.join("ntoskrnl.lib"), NTOSKRNL)?;
+    for minor in KMDF_MINORS {
+        let version = format!("1.{minor}");
+        let headers = root.join("Include/wdf/kmdf").join(&version);
+        let library = root.join("Lib/wdf/kmdf/x64").join(&version);
+        changed |= write(&headers.join("wdf.h"), WDF.as_bytes())?;
+        changed |= import_library(llvm, root, &library.join("WdfLdr.lib"), WDFLDR)?;
+        changed |= entry_library(llvm, root, &library.join("WdfDriverEntry.lib"), minor)?;
+    }
+    Ok(changed)
+}
+
+/// Puts `program`, which calls [`crate::wrapper::main`], into the kit under the names that it acts by, and clang under
+/// the name by which it takes the arguments of Microsoft's compiler. Returns their folder.
+///
+/// # Errors
+/// If a link can't be made.
+pub fn programs(llvm: &Llvm, root: &Path, program: &Path) -> Result<PathBuf> {
+    let folder = root.join("bin");
+    create(&folder)?;
+    let clang = llvm.tool("clang");
+    for (name, to) in NAMES
+        .map(|name| (name, program))
+        .into_iter()
+        .chain([("clang-cl", clang.as_path())])
+    {
+        let link = folder.join(name);
+        if fs::read_link(&link).is_ok_and(|old| old == to) {
+            continue;
+        }
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(to, &link).map_err(Error::at(&link))?;
+    }
+    Ok(folder)
+}
+
+fn import_library(llvm: &Llvm, root: &Path, library: &Path, definitions: &str) -> Result<bool> {
+    let new = scratch(root, "import")?;
+    let definition = new.with_extension("def");
+    write(&definition, definitions.as_bytes())?;
+    run(Command::new(llvm.tool("lld-link"))
+        .args(["/lib", "/nologo", "/machine:x64"])
+        .arg(format!("/def:{}", definition.display()))
+        .arg(format!("/out:{}", new.display())))?;
+    replace(library, &new)
+}
+
+fn entry_library(llvm: &Llvm, root: &Path, library: &Path, minor: u32) -> Result<bool> {
+    let new = scratch(root, "entry")?;
+    let source = new.with_file_name("WdfDriverEntry.c");
+    let object = new.with_file_name("WdfDriverEntry.obj");
+    write(&source, STUB.as_bytes())?;
+    run(llvm
+        .clang()
+        .current_dir(source.parent().unwrap_or(root))
+        .args([
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-fno-stack-protector",
+            "-mno-sse",
+            "-g",
+            "-gcodeview",
+        ])
+        .arg("-fasynchronous-unwind-tables") // Freestanding code has none otherwise, and the kernel unwinds every frame.
+        .args([
+            "-mno-incremental-linker-compatible",
+            "-fdebug-compilation-dir=.",
+            "-gno-codeview-command-line",
+        ])
+        .arg(format!("-DKMDF_VERSION_MINOR={minor}"))
+        .arg(format!("-I../Include/{SDK_VERSION}/km"))
+        .arg(format!("-I../Include/wdf/kmdf/1.{minor}"))
+        .args(["-c", "WdfDriverEntry.c", "-o", "WdfDriverEntry.obj"]))?;
+    run(Command::new(llvm.tool("lld-link"))
+        .current_dir(source.parent().unwrap_or(root))
+        .args(["/lib", "/nologo"])
+        .arg(format!("/out:{}", new.display()))
+        .arg(object.file_name().unwrap_or_default()))?;
+    replace(library, &new)
+}
+
+fn scratch(root: &Path, name: &str) -> Result<PathBuf> {
+    let folder = root.join("scratch");
+    create(&folder)?;
+    Ok(folder.join(name).with_extension("lib"))
+}
+
+fn create(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(Error::at(folder))
+}
+
+fn replace(path: &Path, new: &Path) -> Result<bool> {
+    write(path, &fs::read(new).map_err(Error::at(new))?)
+}
+
+/// Writes `bytes` unless the file holds them already; true if it was written.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<bool> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(false);
+    }
+    if let Some(folder) = path.parent() {
+        create(folder)?;
+    }
+    fs::write(path, bytes).map_err(Error::at(path))?;
+    Ok(true)
+}
