@@ -1,2 +1,63 @@
-//! skeleton
-fn main() {}
+//! `cargo xtask …`: the project's one front door.
+//!
+//! Builds the driver, shows it, tests everything. It has no dependency but the open kit, which has none: it is the first
+//! thing that a newcomer compiles.
+
+#[cfg(windows)]
+compile_error!("on Windows the WDK builds the driver: cargo build, or cargo make (Makefile.toml)");
+
+mod build;
+mod demo;
+mod packages;
+mod test;
+
+use open_kit::{Error, Result};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+  build [--dev]                              target/package/resvflt.sys and its PDB
+  demo [--target embedded|iscsi] [--json]    two nodes want one disk; builds the driver first if need be
+  test                                       formatting, lints, build, all tests, reproducibility";
+
+/// How a command ended.
+enum End {
+    Good,
+    Bad,
+    /// Something is not installed; the reader was told what to do.
+    Missing,
+}
+
+fn main() -> ExitCode {
+    // Below a build this program runs in rustc's and the linker's name.
+    if let Some(status) = open_kit::wrapper::main() {
+        return ExitCode::from(u8::try_from(status).unwrap_or(1));
+    }
+    match command(&std::env::args().skip(1).collect::<Vec<_>>()) {
+        Ok(End::Good) => ExitCode::SUCCESS,
+        Ok(End::Bad) => ExitCode::FAILURE,
+        Ok(End::Missing) => ExitCode::from(2),
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command(arguments: &[String]) -> Result<End> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["build"] => build::command(build::Profile::Release),
+        ["build", "--dev"] => build::command(build::Profile::Dev),
+        ["demo", ref rest @ ..] => demo::command(rest),
+        ["test"] => test::command(),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(End::Good)
+        }
+        _ => Err(Error::new(format!(
+            "not understood: {}\n{USAGE}",
+            arguments.join(" ")
+        ))),
+    }
+}

@@ -1,0 +1,253 @@
+//! Builds the driver for Windows, with what this machine has.
+
+use crate::End;
+use crate::packages::{self, Need};
+use open_kit::{Error, Llvm, Result, run, stage, wrapper};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+const TARGET: &str = "x86_64-pc-windows-msvc";
+
+/// The workspace's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap_or(Path::new("/"))
+        .to_owned()
+}
+
+/// With or without optimization.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    Release,
+    Dev,
+}
+
+/// Which compiler builds the driver.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// The toolchain that runs xtask has the Windows target.
+    Toolchain,
+    /// Debian's rustc, which builds core from source.
+    Debian,
+}
+
+impl Lane {
+    /// The better one of those that need no download of a toolchain.
+    pub fn choose() -> Self {
+        let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let libraries = Command::new(rustc)
+            .args(["--print", "target-libdir", "--target", TARGET])
+            .output();
+        let libraries = libraries.map_or_else(
+            |_| String::new(),
+            |o| String::from_utf8_lossy(&o.stdout).into_owned(),
+        );
+        let mut files = fs::read_dir(libraries.trim())
+            .into_iter()
+            .flatten()
+            .flatten();
+        let has_core = files.any(|f| f.file_name().to_string_lossy().starts_with("libcore-"));
+        if has_core {
+            Self::Toolchain
+        } else {
+            Self::Debian
+        }
+    }
+
+    /// Cargo with this lane's compiler: `cargo`, or another of its family.
+    fn program(self, name: &str) -> Command {
+        match self {
+            Self::Toolchain if name == "cargo" => {
+                Command::new(env::var_os("CARGO").unwrap_or_else(|| name.into()))
+            }
+            Self::Toolchain => Command::new(name),
+            Self::Debian => {
+                let mut program = Command::new(Path::new("/usr/bin").join(name));
+                // What the rustup proxy and `cargo run` left in the environment belongs to the other toolchain.
+                program
+                    .env_remove("RUSTUP_TOOLCHAIN")
+                    .env_remove("LD_LIBRARY_PATH")
+                    .env("RUSTC_BOOTSTRAP", "1");
+                program
+                    .env("CARGO", "/usr/bin/cargo")
+                    .env("RUSTC", "/usr/bin/rustc")
+                    .env("RUSTDOC", "/usr/bin/rustdoc");
+                program
+            }
+        }
+    }
+
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Toolchain => &[],
+            // Unoptimized, compiler_builtins wants a C library's fma.
+            Self::Debian => &[
+                "-Zbuild-std=core,alloc",
+                "--config=profile.dev.package.compiler_builtins.opt-level=2",
+            ],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Toolchain => "this toolchain's Windows target; under a minute the first time",
+            Self::Debian => "Debian's rustc-web; about 2 minutes the first time",
+        }
+    }
+}
+
+/// A checkout to build in.
+pub struct Checkout {
+    root: PathBuf,
+    lane: Lane,
+    llvm: Llvm,
+}
+
+impl Checkout {
+    pub fn at(root: PathBuf, lane: Lane) -> Self {
+        Self {
+            root,
+            lane,
+            llvm: Llvm::find(),
+        }
+    }
+
+    /// Builds `target/package/resvflt.sys`; its path.
+    pub fn build(&self, profile: Profile, cargo_flags: &[&str]) -> Result<PathBuf> {
+        let mut cargo = self.cargo("cargo")?;
+        cargo.arg("build").args(cargo_flags).args(self.flags());
+        if profile == Profile::Release {
+            cargo.arg("--release");
+        }
+        run(&mut cargo)?;
+        let folder = if profile == Profile::Release {
+            "release"
+        } else {
+            "debug"
+        };
+        let built = self.root.join("target/driver").join(TARGET).join(folder);
+        let package = self.root.join("target/package");
+        fs::create_dir_all(&package).map_err(Error::at(&package))?;
+        for (from, to) in [
+            ("resvflt.dll", "resvflt.sys"),
+            ("resvflt.pdb", "resvflt.pdb"),
+        ] {
+            fs::copy(built.join(from), package.join(to)).map_err(Error::at(&built.join(from)))?;
+        }
+        Ok(package.join("resvflt.sys"))
+    }
+
+    /// Lints the driver as it is compiled for Windows.
+    pub fn lint(&self) -> Result<()> {
+        let mut clippy = self.cargo("cargo-clippy")?;
+        clippy
+            .args(["clippy", "--quiet", "--release"])
+            .args(self.flags())
+            .args(["--", "-D", "warnings"]);
+        run(&mut clippy)
+    }
+
+    fn flags(&self) -> impl Iterator<Item = &str> {
+        self.lane.flags().iter().copied().chain([
+            "--locked",
+            "--package=resvflt",
+            "--target",
+            TARGET,
+        ])
+    }
+
+    /// Cargo, or another of its family, set to build for Windows.
+    fn cargo(&self, program: &str) -> Result<Command> {
+        let kit = self.root.join("target/kit");
+        // wdk-build looks for Cargo.lock above the target folder.
+        let target = self.root.join("target/driver");
+        let this = env::current_exe().map_err(Error::at(Path::new("xtask")))?;
+        let programs = stage::programs(&self.llvm, &kit, &this)?;
+        let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home
+            .or_else(|| env::home_dir().map(|h| h.join(".cargo")))
+            .unwrap_or_default();
+        let mut cargo = self.lane.program(program);
+        cargo
+            .current_dir(&self.root)
+            .env("CARGO_TARGET_DIR", &target)
+            .env("LIBCLANG_PATH", self.llvm.libraries())
+            .env("RUSTC_WRAPPER", programs.join("rustc"))
+            .env("CC_x86_64_pc_windows_msvc", programs.join("clang-cl"))
+            .env("CFLAGS_x86_64_pc_windows_msvc", "/clang:-g0")
+            .env("AR_x86_64_pc_windows_msvc", programs.join("llvm-lib"))
+            .env(
+                wrapper::REMAP,
+                format!(
+                    "{}=/cargo\n{}=/resvflt",
+                    home.display(),
+                    self.root.display()
+                ),
+            );
+        if env::var_os("WDKContentRoot").is_none() {
+            if stage::stage(&self.llvm, &kit)? {
+                forget_signatures(&target);
+            }
+            cargo
+                .env("WDKContentRoot", &kit)
+                .env("Version_Number", stage::SDK_VERSION);
+        }
+        Ok(cargo)
+    }
+}
+
+/// wdk-macros keeps the signatures of KMDF's functions in a file that it never renews.
+fn forget_signatures(folder: &Path) {
+    for path in fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+    {
+        if path.is_dir() {
+            forget_signatures(&path);
+        } else if path.ends_with("cached_function_info_map.json") {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Says what begins, does it, says how long it took.
+pub fn timed<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    eprintln!("{what} ...");
+    let start = Instant::now();
+    let result = work();
+    let outcome = if result.is_ok() { "done" } else { "failed" };
+    eprintln!(
+        "{what}: {outcome} in {:.0} s",
+        start.elapsed().as_secs_f32()
+    );
+    result
+}
+
+/// Builds the checkout that xtask lies in.
+pub fn build(lane: Lane, profile: Profile, cargo_flags: &[&str]) -> Result<PathBuf> {
+    let kit = if env::var_os("WDKContentRoot").is_some() {
+        "WDKContentRoot's WDK"
+    } else {
+        "the open kit"
+    };
+    let what = format!("building the driver ({kit}, {})", lane.name());
+    timed(&what, || {
+        Checkout::at(root(), lane).build(profile, cargo_flags)
+    })
+}
+
+pub fn command(profile: Profile) -> Result<End> {
+    let lane = Lane::choose();
+    if !packages::ensure(&[Need::Build], lane)? {
+        return Ok(End::Missing);
+    }
+    println!("{}", build(lane, profile, &[])?.display());
+    Ok(End::Good)
+}

@@ -1,0 +1,198 @@
+//! Everything that must hold before a change is good: `cargo xtask test`, which CI runs.
+
+use crate::End;
+use crate::build::{self, Checkout, Lane, Profile, timed};
+use crate::packages::{self, Need};
+use open_kit::{Error, Llvm, Result, copy, run};
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// All tests: of the host's code, of the built driver, and over a real iSCSI target.
+const FEATURES: &str = "--features=open-kit/image,rig/image,rig/iscsi";
+
+/// Tests by outcome; a check that fails counts as one test.
+#[derive(Default)]
+struct Tally {
+    passed: u32,
+    failed: u32,
+}
+
+impl Tally {
+    fn check(&mut self, what: &str, work: impl FnOnce() -> Result<()>) {
+        if let Err(error) = timed(what, work) {
+            eprintln!("xtask: {what}: {error}");
+            self.failed += 1;
+        }
+    }
+}
+
+pub fn command() -> Result<End> {
+    let lane = Lane::choose();
+    if !packages::ensure(&[Need::Build, Need::Iscsi, Need::Lint], lane)? {
+        return Ok(End::Missing);
+    }
+    let mut tally = Tally::default();
+    let checkout = Checkout::at(build::root(), lane);
+    tally.check("formatting", || {
+        run(cargo().args(["fmt", "--all", "--check"]))
+    });
+    tally.check("no unsafe in the driver's policy", policy_has_no_unsafe);
+    tally.check("building the driver", || {
+        build::build(lane, Profile::Release, &["--quiet"]).map(drop)
+    });
+    tally.check("clippy on the driver", || checkout.lint());
+    tally.check("clippy on the rest", || {
+        let clippy = [
+            "clippy",
+            "--quiet",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            FEATURES,
+        ];
+        run(cargo().args(clippy).args(["--", "-D", "warnings"]))
+    });
+    supply_chain(&mut tally);
+    tests(&mut tally)?;
+    tally.check("the same bytes from another folder", || {
+        same_bytes_elsewhere(lane)
+    });
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(if tally.failed == 0 {
+        End::Good
+    } else {
+        End::Bad
+    })
+}
+
+/// The toolchain's Cargo on the host's part of the workspace.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(build::root())
+        .env("LIBCLANG_PATH", Llvm::find().libraries());
+    cargo
+}
+
+/// Clippy sees to the unsafe blocks below `driver/wdf`: one operation and a SAFETY line each.
+fn policy_has_no_unsafe() -> Result<()> {
+    let driver = build::root().join("driver");
+    for path in fs::read_dir(&driver)
+        .map_err(Error::at(&driver))?
+        .flatten()
+        .map(|e| e.path())
+    {
+        if path.extension().is_none_or(|e| e != "rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).map_err(Error::at(&path))?;
+        for (number, line) in text.lines().enumerate() {
+            let code = line
+                .split("//")
+                .next()
+                .unwrap_or_default()
+                .replace("unsafe_code", "");
+            if code.contains("unsafe") {
+                return Err(Error::new(format!(
+                    "{}:{}: {line}",
+                    path.display(),
+                    number + 1
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn supply_chain(tally: &mut Tally) {
+    if Command::new("cargo-deny")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok()
+    {
+        tally.check("licences and advisories", || {
+            run(cargo().args(["deny", "--log-level=error", "check"]))
+        });
+    } else {
+        eprintln!("licences and advisories: not checked, cargo-deny is not installed");
+    }
+}
+
+/// `cargo test`, its words passed on and its results summed up.
+fn tests(tally: &mut Tally) -> Result<()> {
+    let mut cargo = cargo();
+    cargo
+        .args([
+            "test",
+            "--locked",
+            "--workspace",
+            "--no-fail-fast",
+            FEATURES,
+        ])
+        .stdout(Stdio::piped());
+    cargo.env(
+        "RESVFLT_SYS",
+        build::root().join("target/package/resvflt.sys"),
+    );
+    let mut child = cargo.spawn().map_err(Error::at(Path::new("cargo")))?;
+    let before = tally.failed;
+    for line in child
+        .stdout
+        .take()
+        .map(BufReader::new)
+        .into_iter()
+        .flat_map(BufRead::lines)
+        .map_while(std::io::Result::ok)
+    {
+        println!("{line}");
+        if let Some(result) = line.strip_prefix("test result: ") {
+            tally.passed += count(result, " passed");
+            tally.failed += count(result, " failed");
+        }
+    }
+    let status = child.wait().map_err(Error::at(Path::new("cargo")))?;
+    if !status.success() && tally.failed == before {
+        tally.failed += 1; // A test program did not compile, or died before it could say its result.
+    }
+    Ok(())
+}
+
+/// The number before `word`.
+fn count(result: &str, word: &str) -> u32 {
+    let before = result.split(word).next().unwrap_or_default();
+    before
+        .rsplit(' ')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Builds a copy of this checkout and compares image and symbols.
+fn same_bytes_elsewhere(lane: Lane) -> Result<()> {
+    let root = build::root();
+    let elsewhere = root.join("target/another folder");
+    // Cargo reads .cargo of the folders above too: a second one would double its flags.
+    let left_out = ["target", ".git", ".cargo"];
+    copy(&root, &elsewhere, &|path| {
+        !left_out.iter().any(|name| path.ends_with(name))
+    })?;
+    let other = Checkout::at(elsewhere, lane).build(Profile::Release, &["--quiet"])?;
+    for extension in ["sys", "pdb"] {
+        let (here, there) = (root.join("target/package/resvflt.sys"), &other);
+        let [here, there] = [
+            here.with_extension(extension),
+            there.with_extension(extension),
+        ];
+        let same = fs::read(&here).map_err(Error::at(&here))?
+            == fs::read(&there).map_err(Error::at(&there))?;
+        if !same {
+            let [here, there] = [here.display(), there.display()];
+            return Err(Error::new(format!("{here} and {there} differ")));
+        }
+    }
+    Ok(())
+}
