@@ -1,12 +1,13 @@
 //! The registry parameters: `Services\resvflt\Parameters` for the driver, the hardware key for one disk.
 //!
-//! A value that is absent, of another type or out of range gives the default.
+//! A value that is absent gives the default, and so does one of another type or out of range, which is an event.
 #![forbid(unsafe_code)]
 
 use core::ops::RangeInclusive;
 
-use scsi_reserve::Policy;
+use scsi_reserve::{NtStatus, Policy};
 
+use crate::trace::{self, Happening};
 use crate::wdf::{Key, Utf16, utf16};
 
 /// A `REG_DWORD`, what it may be, and what it is otherwise.
@@ -26,7 +27,7 @@ const ATTACH_MODE: Value = Value::new(utf16!("AttachMode"), 0..=1, 0);
 /// In a disk's hardware key; 2, which the range excludes, stands for "says nothing".
 const RESVFLT_ENABLED: Value = Value::new(utf16!("ResvFltEnabled"), 0..=1, 2);
 
-/// disk.sys's own, in seconds: the range is its documented one without 0, the default what it takes itself.
+/// Of disk.sys, in seconds.
 const TIME_OUT_VALUE: Value = Value::new(utf16!("TimeOutValue"), 1..=255, 60);
 const DISK_SERVICE: Utf16 =
     utf16!("\\Registry\\Machine\\System\\CurrentControlSet\\Services\\Disk");
@@ -41,10 +42,19 @@ impl Value {
     }
 
     fn read(&self, key: Option<&Key>) -> u32 {
-        match key.map(|key| key.query_u32(self.name)) {
-            Some(Ok(value)) if self.range.contains(&value) => value,
-            _ => self.default,
-        }
+        let (status, value) = match key.map(|key| key.query_u32(self.name)) {
+            None | Some(Err(NtStatus::OBJECT_NAME_NOT_FOUND)) => return self.default,
+            Some(Ok(value)) if self.range.contains(&value) => return value,
+            Some(Ok(value)) => (NtStatus::SUCCESS, value),
+            Some(Err(status)) => (status, 0),
+        };
+        trace::happened(|| Happening::ParameterRejected {
+            name: self.name,
+            status,
+            value,
+            used: self.default,
+        });
+        self.default
     }
 }
 
@@ -52,18 +62,18 @@ impl Value {
 #[derive(Clone, Copy)]
 pub enum AttachMode {
     /// Every disk whose hardware key does not forbid it.
-    EveryDisk,
+    EveryDisk = 0,
     /// Only a disk whose hardware key asks for it.
-    EnabledDisks,
+    EnabledDisks = 1,
 }
 
 impl AttachMode {
-    /// Whether a disk with this hardware key is attached to.
-    pub fn to(self, hardware_key: Option<&Key>) -> bool {
-        match RESVFLT_ENABLED.read(hardware_key) {
-            0 => false,
-            1 => true,
-            _ => matches!(self, Self::EveryDisk),
+    /// Why a disk with this hardware key is not attached to, if it isn't.
+    pub fn refuses(self, hardware_key: Option<&Key>) -> Option<Utf16> {
+        match (RESVFLT_ENABLED.read(hardware_key), self) {
+            (0, _) => Some(utf16!("ResvFltEnabled is 0")),
+            (1, _) | (_, Self::EveryDisk) => None,
+            (_, Self::EnabledDisks) => Some(utf16!("AttachMode is 1, ResvFltEnabled is not")),
         }
     }
 }
@@ -92,6 +102,18 @@ impl Parameters {
                 1 => AttachMode::EnabledDisks,
                 _ => AttachMode::EveryDisk,
             },
+        }
+    }
+
+    /// The event that tells them.
+    pub fn loaded(&self) -> Happening {
+        Happening::DriverLoaded {
+            version: utf16!(env!("CARGO_PKG_VERSION")),
+            timeout_seconds: self.timeout.unwrap_or(0),
+            max_retries: self.policy.max_retries,
+            retry_delay_ms: self.policy.retry_delay_ms,
+            reserve10_fallback: self.policy.ten_byte_fallback.into(),
+            attach_mode: self.attach as u32,
         }
     }
 }

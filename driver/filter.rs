@@ -4,75 +4,135 @@
 //! The filter never keeps a disk from starting: what fails here leaves the disk without the filter.
 #![forbid(unsafe_code)]
 
-use scsi_reserve::{Command, NtStatus};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use scsi_reserve::{Command, IOCTL_RESVFLT_QUERY_STATE, NtStatus};
 
 use crate::config::{self, Parameters};
 use crate::reservation::Reservation;
+use crate::state;
+use crate::trace::{self, Happening};
 use crate::wdf::{
-    DeviceInit, Driver, Key, Operations, Queue, Request, Returned, Route, context, utf16,
+    DeviceInit, Driver, Key, Operations, Provider, Queue, Request, Returned, Route, Text, Utf16,
+    context, utf16,
 };
 
 /// The driver: its parameters, read once when it is loaded.
 pub struct Filter {
     parameters: Parameters,
+    /// How many disks were attached to.
+    disks: AtomicU32,
 }
 
 context!(Filter);
 
 impl Driver for Filter {
+    fn provider() -> &'static Provider {
+        &trace::PROVIDER
+    }
+
     fn load(parameters: Option<&Key>) -> Self {
+        let parameters = Parameters::read(parameters);
+        trace::happened(|| parameters.loaded());
         Self {
-            parameters: Parameters::read(parameters),
+            parameters,
+            disks: AtomicU32::new(0),
         }
     }
 
     fn device_add(&self, init: DeviceInit<'_>) -> Result<(), NtStatus> {
-        if !self.parameters.attach.to(init.hardware_key().ok().as_ref()) || is_mpio_disk(&init) {
+        let mut ids = [0; 512];
+        let ids = init.hardware_ids(&mut ids);
+        let hardware_id = || Text::new(ids);
+        if let Some(reason) = self.refuses(&init, ids) {
+            trace::happened(|| Happening::DiskSkipped {
+                hardware_id: hardware_id(),
+                reason,
+            });
             return Ok(());
         }
-        let timeout = self.parameters.timeout.unwrap_or_else(config::disk_timeout);
-        let device = init.create::<Disk>()?;
-        let reservation = Reservation::new(&device, self.parameters.policy, timeout)?;
-        let queue = Queue::sequential(&device)?;
-        device.open(Disk { reservation, queue })
+        let disk = self.disks.fetch_add(1, Ordering::Relaxed);
+        let timeout_seconds = self.parameters.timeout.unwrap_or_else(config::disk_timeout);
+        let attached = self.attach(init, disk, timeout_seconds);
+        trace::happened(|| match attached {
+            Ok(()) => Happening::DiskAttached {
+                disk,
+                hardware_id: hardware_id(),
+                timeout_seconds,
+            },
+            Err(status) => Happening::AttachFailed {
+                hardware_id: hardware_id(),
+                status,
+            },
+        });
+        attached
+    }
+
+    fn unload(&self) {
+        trace::happened(|| Happening::DriverUnloaded {});
     }
 }
 
-/// The pseudo-disk that MPIO builds over the paths to one unit. A SCSI-2 reservation belongs to one `I_T` nexus, so
-/// the node would meet a conflict of its own making on the next path.
-fn is_mpio_disk(init: &DeviceInit<'_>) -> bool {
-    const MPIO: &[u16] = utf16!("MPIO\\").units();
-    let mut ids = [0; 512];
-    init.hardware_ids(&mut ids).starts_with(MPIO)
+impl Filter {
+    /// Why a disk is left alone.
+    fn refuses(&self, init: &DeviceInit<'_>, hardware_ids: &[u16]) -> Option<Utf16> {
+        // The pseudo-disk that MPIO builds over the paths to one unit. A SCSI-2 reservation belongs to one I_T nexus,
+        // so the node would meet a conflict of its own making on the next path.
+        const MPIO: &[u16] = utf16!("MPIO\\").units();
+        let key = init.hardware_key().ok();
+        self.parameters.attach.refuses(key.as_ref()).or_else(|| {
+            let is_mpio_disk = hardware_ids.starts_with(MPIO);
+            is_mpio_disk.then_some(utf16!("a disk of MPIO's"))
+        })
+    }
+
+    fn attach(&self, init: DeviceInit<'_>, number: u32, timeout: u32) -> Result<(), NtStatus> {
+        let device = init.create::<Disk>()?;
+        let reservation = Reservation::new(&device, self.parameters.policy, timeout, number)?;
+        let disk = Disk {
+            number,
+            reservation,
+            operations: Queue::sequential(&device)?,
+            queries: Queue::parallel(&device)?,
+        };
+        device.open(disk)
+    }
 }
 
 /// One disk that the filter sits on.
 pub struct Disk {
+    /// In the order in which disks were attached to.
+    number: u32,
     reservation: Reservation,
     /// Sequential: a RESERVE and a RELEASE of one node stay in the order in which they came.
-    queue: Queue,
+    operations: Queue,
+    /// Parallel: a query is answered while an operation waits.
+    queries: Queue,
 }
 
 context!(Disk);
 
 impl Operations for Disk {
     fn claims(code: u32) -> bool {
-        Command::from_ioctl(code).is_some()
+        Command::from_ioctl(code).is_some() || code == IOCTL_RESVFLT_QUERY_STATE
     }
 
-    fn route(&self) -> Route<'_> {
+    fn route(&self, code: u32) -> Route<'_> {
         // Late in a removal the queue is gone before the filter is detached.
         if self.reservation.is_gone() {
             Route::Complete(NtStatus::DEVICE_NOT_CONNECTED)
+        } else if code == IOCTL_RESVFLT_QUERY_STATE {
+            Route::Queue(&self.queries)
         } else {
-            Route::Queue(&self.queue)
+            Route::Queue(&self.operations)
         }
     }
 
     fn device_control(&self, request: Request, code: u32) {
         match Command::from_ioctl(code) {
-            Some(command) => self.reservation.start(request, command),
-            None => request.complete(NtStatus::INVALID_DEVICE_REQUEST),
+            Some(command) => self.reservation.start(request, command, code),
+            // The one other code that was claimed.
+            None => state::answer(&self.reservation, request),
         }
     }
 
@@ -88,7 +148,15 @@ impl Operations for Disk {
         self.reservation.delay_over();
     }
 
+    fn powered_up(&self) {
+        self.reservation.powered_up();
+    }
+
     fn gone(&self) {
         self.reservation.gone();
+    }
+
+    fn detached(&self) {
+        trace::happened(|| Happening::DiskDetached { disk: self.number });
     }
 }

@@ -6,10 +6,12 @@
 //!
 //! | module | what it says |
 //! | --- | --- |
-//! | [`filter`] | which disks are attached to, and which requests are ours |
-//! | [`reservation`] | one operation from the caller's request to its completion |
-//! | [`config`] | the registry parameters |
-//! | [`wdf`] | owning wrappers over the framework: the only unsafe code |
+//! | `filter` | which disks are attached to, and which requests are ours |
+//! | `reservation` | one operation from the caller's request to its completion |
+//! | `state` | what this node knows of its reservation, and the query that tells it |
+//! | `trace` | the ETW provider and its events |
+//! | `config` | the registry parameters |
+//! | `wdf` | owning wrappers over the framework: the only unsafe code |
 //! | `scsi_reserve` | CDBs, sense data, what an answer means, and the operation as a pure machine |
 //!
 //! The policy at the top says what happens and holds no `unsafe`; the wrappers below say how, and carry the
@@ -26,6 +28,10 @@ mod config;
 mod filter;
 #[cfg(windows)]
 mod reservation;
+#[cfg(windows)]
+mod state;
+#[cfg(windows)]
+mod trace;
 #[cfg(windows)]
 #[allow(unsafe_code)]
 mod wdf;

@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 use core::mem;
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use scsi_reserve::{Action, Cdb, Command, Event, NtStatus, Operation, Policy};
+use scsi_reserve::{Action, Cdb, Command, Event, NtStatus, Operation, Policy, ReservationState};
 
 use crate::filter::Disk;
+use crate::state::Known;
 use crate::wdf::{
     Cancelable, Canceller, Device, Locked, PassThrough, Prepared, Request, Returned, Timer,
 };
@@ -19,6 +21,8 @@ const NET_SECONDS: u32 = 30;
 
 /// The reservation of one disk, with at most one operation in hand.
 pub struct Reservation {
+    /// Beside the lock's: late in a removal the lock is gone before the dispatch callback is.
+    gone: AtomicBool,
     state: Locked<State>,
     canceller: Canceller,
     /// Seconds that the port gives one command.
@@ -28,6 +32,7 @@ pub struct Reservation {
 /// What the lock covers.
 struct State {
     operation: Operation,
+    known: Known,
     timer: Timer,
     /// The caller's request while its cancellation is not ours to hear ...
     caller: Option<Request>,
@@ -49,7 +54,9 @@ enum Deed {
 impl State {
     /// Every event of every operation passes here.
     fn step(&mut self, event: Event<'_>) -> Action {
-        match self.operation.step(event) {
+        let action = self.operation.step(event);
+        self.known.note(&event, action, &self.operation);
+        match action {
             Action::StartTimer { milliseconds } => {
                 self.timer.start(milliseconds);
                 Action::Nothing
@@ -94,14 +101,21 @@ fn hold<T>(place: &mut Option<T>, value: T) {
 
 impl Reservation {
     /// Makes all that an operation needs, so that none has to allocate.
-    pub fn new(device: &Device<Disk>, policy: Policy, timeout: u32) -> Result<Self, NtStatus> {
+    pub fn new(
+        device: &Device<Disk>,
+        policy: Policy,
+        timeout: u32,
+        disk: u32,
+    ) -> Result<Self, NtStatus> {
         let pass_through = PassThrough::create(device)?;
         Ok(Self {
+            gone: AtomicBool::new(false),
             canceller: pass_through.canceller(),
             state: Locked::create(
                 device,
                 State {
                     operation: Operation::new(policy),
+                    known: Known::nothing(disk),
                     timer: Timer::passive(device)?,
                     caller: None,
                     cancelable: None,
@@ -112,11 +126,12 @@ impl Reservation {
         })
     }
 
-    /// The queue presented a request. At `PASSIVE_LEVEL`, as whatever may end in a send.
-    pub fn start(&self, request: Request, command: Command) {
+    /// The queue presented a request with this control code. At `PASSIVE_LEVEL`, as whatever may end in a send.
+    pub fn start(&self, request: Request, command: Command, code: u32) {
         let deed = {
             let mut state = self.state.lock();
             hold(&mut state.caller, request);
+            state.known.begins(code);
             let action = state.step(Event::Start(command));
             state.deed(action)
         };
@@ -150,13 +165,24 @@ impl Reservation {
 
     /// The device is being removed.
     pub fn gone(&self) {
+        self.gone.store(true, Ordering::Release);
         let deed = self.step(Event::Gone);
         self.perform(deed);
     }
 
+    /// The device came to full power.
+    pub fn powered_up(&self) {
+        self.state.lock().known.resumed();
+    }
+
+    /// What this node knows of the reservation.
+    pub fn known(&self) -> ReservationState {
+        self.state.lock().known.get()
+    }
+
     /// Whether [`gone`](Self::gone) was said.
     pub fn is_gone(&self) -> bool {
-        self.state.lock().operation.is_gone()
+        self.gone.load(Ordering::Acquire)
     }
 
     fn step(&self, event: Event<'_>) -> Option<Deed> {

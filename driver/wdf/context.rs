@@ -102,29 +102,30 @@ impl<C: Context> Body<C> {
         unsafe { body.cast::<Self>().as_ref() }
     }
 
-    /// The value, if it is there.
-    pub fn get(&self) -> Option<&C> {
-        if !self.full.load(Ordering::Acquire) {
-            return None;
-        }
-        // SAFETY: the body is this one's, alive and never written to once it is full.
-        let value = unsafe { &*self.value.get() };
-        // SAFETY: a full place holds a value.
-        Some(unsafe { value.assume_init_ref() })
-    }
-
     /// Where the value is or will be.
     pub fn place(&self) -> *mut C {
         self.value.get().cast()
     }
 
-    /// Moves the value in.
+    /// The value, if it is there.
+    pub fn get(&self) -> Option<&C> {
+        if !self.full.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: a full place holds a value, which is only read.
+        Some(unsafe { &*self.place() })
+    }
+
+    /// Moves the value in; the reference lives as long as the object.
     ///
     /// # Safety
     /// The place is empty, and no other thread fills it.
-    pub unsafe fn fill(&self, value: C) {
+    pub unsafe fn fill(&self, value: C) -> &C {
+        let place = self.place();
         // SAFETY: nobody reads or writes an empty place but the caller.
-        unsafe { self.place().write(value) };
+        unsafe { place.write(value) };
         self.full.store(true, Ordering::Release);
+        // SAFETY: it was just written, and from now on it is only read.
+        unsafe { &*place }
     }
 }

@@ -1,13 +1,14 @@
 //! A filter device and what the framework asks of it.
 
 use core::marker::PhantomData;
+use core::mem;
 use core::ptr::null_mut;
 
 use scsi_reserve::NtStatus;
 use wdk_sys::{
-    CCHAR, IO_NO_INCREMENT, IRP_MJ_DEVICE_CONTROL, NTSTATUS, PIRP, UCHAR, ULONG, WDFCONTEXT,
-    WDFDEVICE, WDFOBJECT, call_unsafe_wdf_function_binding as call_unsafe,
-    ntddk::IofCompleteRequest,
+    CCHAR, IO_NO_INCREMENT, IRP_MJ_DEVICE_CONTROL, NTSTATUS, PIRP, STATUS_SUCCESS, UCHAR, ULONG,
+    WDF_POWER_DEVICE_STATE, WDFCONTEXT, WDFDEVICE, WDFOBJECT,
+    call_unsafe_wdf_function_binding as call_unsafe, ntddk::IofCompleteRequest,
 };
 
 use super::check;
@@ -30,9 +31,9 @@ pub trait Operations: Context {
     fn claims(code: u32) -> bool;
 
     /// Where a device control goes that is for the filter.
-    fn route(&self) -> Route<'_>;
+    fn route(&self, code: u32) -> Route<'_>;
 
-    /// `EvtIoDeviceControl`: a queue presents a request, at `PASSIVE_LEVEL`.
+    /// `EvtIoDeviceControl`: a queue presents a request; the sequential one at `PASSIVE_LEVEL`.
     fn device_control(&self, request: Request, code: u32);
 
     /// `EvtRequestCancel` of the [`Cancelable`] in hand: it may be completed when this was called and not before.
@@ -44,8 +45,14 @@ pub trait Operations: Context {
     /// `EvtTimerFunc`, at `PASSIVE_LEVEL`.
     fn delay_over(&self);
 
+    /// `EvtDeviceD0Entry`: the device came to full power, by its start or from low power. `PASSIVE_LEVEL`.
+    fn powered_up(&self);
+
     /// `EvtDeviceSelfManagedIoFlush`: the device is being removed, orderly or not. `PASSIVE_LEVEL`.
     fn gone(&self);
+
+    /// `EvtCleanupCallback`: the device goes, and its children are gone already.
+    fn detached(&self);
 }
 
 /// Where a claimed device control goes.
@@ -86,15 +93,11 @@ impl<C: Operations> Device<C> {
         unsafe { Body::of(self.object()) }
     }
 
-    /// Puts the context in its place and lets device controls in. Comes last.
+    /// Lets device controls in and puts the context in its place. Comes last: until then they pass by.
     pub fn open(self, context: C) -> Result<(), NtStatus> {
-        if let Some(body) = self.body() {
-            // SAFETY: `self` is the one of its device, and consumed.
-            unsafe { body.fill(context) };
-        }
         // No callback for another major function, and no default queue: everything else skips the filter.
         // SAFETY: the device lives, and has not started.
-        check(unsafe {
+        let opened = check(unsafe {
             call_unsafe!(
                 WdfDeviceConfigureWdmIrpDispatchCallback,
                 self.raw,
@@ -103,7 +106,18 @@ impl<C: Operations> Device<C> {
                 Some(wdm_irp_dispatch::<C>),
                 null_mut()
             )
-        })
+        });
+        match (opened, self.body()) {
+            (Ok(()), Some(body)) => {
+                // SAFETY: `self` is the one of its device, and consumed.
+                unsafe { body.fill(context) };
+                Ok(())
+            }
+            (opened, _) => {
+                mem::forget(context);
+                opened.and(Err(NtStatus::INSUFFICIENT_RESOURCES))
+            }
+        }
     }
 }
 
@@ -128,7 +142,7 @@ unsafe extern "C" fn wdm_irp_dispatch<C: Operations>(
 ) -> NTSTATUS {
     if C::claims(code) {
         // SAFETY: all are the framework's own.
-        return unsafe { claimed::<C>(device, irp, dispatch_context) };
+        return unsafe { claimed::<C>(device, code, irp, dispatch_context) };
     }
     // SAFETY: device, IRP and context are those given to this callback.
     unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) }
@@ -139,11 +153,12 @@ unsafe extern "C" fn wdm_irp_dispatch<C: Operations>(
 #[inline(never)]
 unsafe fn claimed<C: Operations>(
     device: WDFDEVICE,
+    code: ULONG,
     irp: PIRP,
     dispatch_context: WDFCONTEXT,
 ) -> NTSTATUS {
     // SAFETY: the device outlives its callback.
-    match unsafe { context::<C>(device) }.map(C::route) {
+    match unsafe { context::<C>(device) }.map(|context| context.route(code)) {
         Some(Route::Queue(queue)) => {
             // SAFETY: device and IRP are those given to the callback, the queue is the device's.
             unsafe {
@@ -177,9 +192,27 @@ unsafe fn complete(irp: PIRP, status: NtStatus) {
     unsafe { IofCompleteRequest(irp, PRIORITY_BOOST) };
 }
 
+pub unsafe extern "C" fn d0_entry<C: Operations>(
+    device: WDFDEVICE,
+    _previous_state: WDF_POWER_DEVICE_STATE,
+) -> NTSTATUS {
+    // SAFETY: the device outlives its callback.
+    if let Some(context) = unsafe { context::<C>(device) } {
+        context.powered_up();
+    }
+    STATUS_SUCCESS
+}
+
 pub unsafe extern "C" fn self_managed_io_flush<C: Operations>(device: WDFDEVICE) {
     // SAFETY: the device outlives its callback.
     if let Some(context) = unsafe { context::<C>(device) } {
         context.gone();
+    }
+}
+
+pub unsafe extern "C" fn cleanup<C: Operations>(device: WDFOBJECT) {
+    // SAFETY: the device outlives its callback.
+    if let Some(context) = unsafe { context::<C>(device.cast()) } {
+        context.detached();
     }
 }

@@ -13,16 +13,23 @@ use wdk_sys::{
 
 use super::context::{Body, Context, set_context};
 use super::device::{self, Device, Operations};
+use super::etw::Provider;
 use super::registry::Key;
 use super::{attributes, check, size};
 
 /// A filter driver; its value is the context of the `WDFDRIVER`.
 pub trait Driver: Context {
+    /// Where the driver's events go.
+    fn provider() -> &'static Provider;
+
     /// `DriverEntry`, with the driver's Parameters key if there is one. `PASSIVE_LEVEL`.
     fn load(parameters: Option<&Key>) -> Self;
 
     /// `EvtDriverDeviceAdd`. `Ok` without a device leaves the disk alone, and so does an error. `PASSIVE_LEVEL`.
     fn device_add(&self, init: DeviceInit<'_>) -> Result<(), NtStatus>;
+
+    /// `EvtDriverUnload`: the driver has no devices any more. `PASSIVE_LEVEL`.
+    fn unload(&self);
 }
 
 /// Exports `DriverEntry` for a [`Driver`].
@@ -43,11 +50,27 @@ macro_rules! driver_entry {
 }
 pub(crate) use driver_entry;
 
-/// Makes the `WDFDRIVER` of `D`.
+/// Registers the provider of `D` and makes its `WDFDRIVER`.
 ///
 /// # Safety
 /// The arguments are those of `DriverEntry`.
 pub unsafe fn create<D: Driver>(
+    object: PDRIVER_OBJECT,
+    registry_path: PCUNICODE_STRING,
+) -> NTSTATUS {
+    // SAFETY: DriverEntry runs once; if it fails it is unregistered here, else in EvtDriverUnload.
+    unsafe { D::provider().register() };
+    // SAFETY: the caller's.
+    let status = unsafe { create_driver::<D>(object, registry_path) };
+    if check(status).is_err() {
+        D::provider().unregister();
+    }
+    status
+}
+
+/// # Safety
+/// The arguments are those of `DriverEntry`.
+unsafe fn create_driver<D: Driver>(
     object: PDRIVER_OBJECT,
     registry_path: PCUNICODE_STRING,
 ) -> NTSTATUS {
@@ -56,6 +79,7 @@ pub unsafe fn create<D: Driver>(
     let mut config = WDF_DRIVER_CONFIG {
         Size: size::<WDF_DRIVER_CONFIG>(),
         EvtDriverDeviceAdd: Some(device_add::<D>),
+        EvtDriverUnload: Some(unload::<D>),
         ..WDF_DRIVER_CONFIG::default()
     };
     let mut driver: WDFDRIVER = core::ptr::null_mut();
@@ -100,6 +124,14 @@ unsafe extern "C" fn device_add<D: Driver>(driver: WDFDRIVER, init: PWDFDEVICE_I
         Ok(()) => STATUS_SUCCESS,
         Err(status) => status.0,
     }
+}
+
+unsafe extern "C" fn unload<D: Driver>(driver: WDFDRIVER) {
+    // SAFETY: the driver outlives its callback.
+    if let Some(driver) = unsafe { Body::<D>::of(driver.cast()) }.and_then(Body::get) {
+        driver.unload();
+    }
+    D::provider().unregister();
 }
 
 /// `WDFDEVICE_INIT` of a filter device, for the length of [`Driver::device_add`].
@@ -152,6 +184,7 @@ impl DeviceInit<'_> {
     pub fn create<C: Operations>(self) -> Result<Device<C>, NtStatus> {
         let mut callbacks = WDF_PNPPOWER_EVENT_CALLBACKS {
             Size: size::<WDF_PNPPOWER_EVENT_CALLBACKS>(),
+            EvtDeviceD0Entry: Some(device::d0_entry::<C>),
             EvtDeviceSelfManagedIoFlush: Some(device::self_managed_io_flush::<C>),
             ..WDF_PNPPOWER_EVENT_CALLBACKS::default()
         };
@@ -165,6 +198,7 @@ impl DeviceInit<'_> {
         };
         let mut attributes = attributes(core::ptr::null_mut());
         set_context::<C>(&mut attributes);
+        attributes.EvtCleanupCallback = Some(device::cleanup::<C>);
         let mut init = self.raw;
         let mut device = core::ptr::null_mut();
         // SAFETY: the init is live; `self` is gone with it.

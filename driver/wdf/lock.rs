@@ -17,8 +17,6 @@ pub struct Locked<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the framework's handles may be used on any thread, and the value goes with the lock.
-unsafe impl<T: Send> Send for Locked<T> {}
 // SAFETY: the lock hands the value to one thread at a time.
 unsafe impl<T: Send> Sync for Locked<T> {}
 

@@ -19,15 +19,18 @@
 //! | [`Locked`] | `WDFSPINLOCK` and what it covers |
 //! | [`Timer`] | `WDFTIMER`, one-shot, called at `PASSIVE_LEVEL` |
 //! | [`Key`] | `WDFKEY`, closed when dropped |
+//! | [`Provider`] | an ETW registration; its events are declared with [`events!`] |
 //!
 //! Handles are children of their device and live as long as it does; the context that holds them lives there too.
 //! Contexts are not dropped: what they hold, the framework frees.
 //!
 //! Sources for the rules: Microsoft's reference pages and microsoft/Windows-Driver-Frameworks, src/framework.
 
+mod clock;
 mod context;
 mod device;
 mod driver;
+mod etw;
 mod lock;
 mod pass_through;
 mod queue;
@@ -35,11 +38,14 @@ mod registry;
 mod request;
 mod timer;
 
+pub use clock::interrupt_time;
 pub(crate) use context::context;
 pub use context::{Context, TypeInfo};
 pub use device::{Device, Operations, Route};
 pub(crate) use driver::driver_entry;
 pub use driver::{DeviceInit, Driver, create};
+pub(crate) use etw::events;
+pub use etw::{Data, Event, Field, Hex, Level, Provider, Text, metadata, metadata_size, traits};
 pub use lock::Locked;
 pub use pass_through::{Canceller, PassThrough, Prepared, Returned};
 pub use queue::Queue;

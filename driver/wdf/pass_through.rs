@@ -5,7 +5,7 @@
 //! before, so that a request that is out can't be touched, nor one sent that was not formatted anew.
 
 use core::cell::UnsafeCell;
-use core::ptr::{self, null, null_mut};
+use core::ptr::{self, null_mut};
 
 use scsi_reserve::verdict::{PASS_THROUGH_LENGTH, SCSI_STATUS_UNTOUCHED};
 use scsi_reserve::{Answer, Cdb, NtStatus};
@@ -57,14 +57,11 @@ unsafe impl Sync for Slot {}
 
 context!(Slot);
 
-/// The pass-through at rest.
+/// The pass-through at rest. `'static` stands for "as long as the device".
 pub struct PassThrough(&'static Slot);
 
-// SAFETY: there is one, and its slot may be used on any thread.
-unsafe impl Send for PassThrough {}
-
 impl PassThrough {
-    /// Makes the device's pass-through, with all that sending it takes: no send has to allocate.
+    /// Makes the device's pass-through, and all that sending it takes: no send has to allocate.
     pub fn create<C: Operations>(device: &Device<C>) -> Result<Self, NtStatus> {
         // SAFETY: the device lives.
         let target = unsafe { call_unsafe!(WdfDeviceGetIoTarget, device.raw()) };
@@ -80,38 +77,25 @@ impl PassThrough {
                 &raw mut request
             )
         })?;
-        // SAFETY: the request was just made, and the pass-through is not kept longer than it.
-        let body =
-            unsafe { Body::<Slot>::of(request.cast()) }.ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
-        let owner = device.body().ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
-
-        attributes.ContextTypeInfo = null();
-        // SAFETY: the place is in the request's context.
+        // SAFETY: the request was just made, and no pass-through is used when it is gone.
+        let body = unsafe { Body::<Slot>::of(request.cast()) };
+        let (Some(body), Some(owner)) = (body, device.body()) else {
+            return Err(NtStatus::INSUFFICIENT_RESOURCES);
+        };
+        // SAFETY: the place is the request's context.
         let buffer = unsafe { &raw mut (*body.place()).buffer };
-        let mut memory = null_mut();
-        // SAFETY: the attributes are initialised; request and memory go together, with the device.
-        check(unsafe {
-            call_unsafe!(
-                WdfMemoryCreatePreallocated,
-                &raw mut attributes,
-                buffer.cast(),
-                size_of::<Buffer>(),
-                &raw mut memory
-            )
-        })?;
         let slot = Slot {
             request,
             target,
-            memory,
+            memory: memory_over(device, buffer)?,
             completion: Some(completed::<C>),
             owner: ptr::from_ref(owner).cast(),
             buffer: UnsafeCell::default(),
         };
-        // SAFETY: the request is new, and nobody else knows it.
-        unsafe { body.fill(slot) };
-        let this = Self(body.get().ok_or(NtStatus::INSUFFICIENT_RESOURCES)?);
+        // SAFETY: the place is empty, and nobody else knows the request.
+        let this = Self(unsafe { body.fill(slot) });
 
-        // SAFETY: the request lives and is not sent.
+        // SAFETY: the request lives and is not out.
         check(unsafe { call_unsafe!(WdfRequestAllocateTimer, request) })?;
         this.format()?;
         Ok(this)
@@ -219,6 +203,25 @@ impl PassThrough {
     }
 }
 
+fn memory_over<C: Operations>(
+    device: &Device<C>,
+    buffer: *mut UnsafeCell<Buffer>,
+) -> Result<WDFMEMORY, NtStatus> {
+    let mut attributes = attributes(device.object());
+    let mut memory = null_mut();
+    // SAFETY: the attributes are initialised; the buffer goes when the memory does, with the device.
+    check(unsafe {
+        call_unsafe!(
+            WdfMemoryCreatePreallocated,
+            &raw mut attributes,
+            buffer.cast(),
+            size_of::<Buffer>(),
+            &raw mut memory
+        )
+    })?;
+    Ok(memory)
+}
+
 /// The pass-through, formatted for one send.
 pub struct Prepared(PassThrough);
 
@@ -253,9 +256,7 @@ impl Prepared {
 /// The right to cancel the pass-through while it is out. Harmless when it is not: at most the next send is refused.
 pub struct Canceller(WDFREQUEST);
 
-// SAFETY: the framework's handles may be used on any thread.
-unsafe impl Send for Canceller {}
-// SAFETY: as above.
+// SAFETY: the framework's handles may be used on any thread, several at once.
 unsafe impl Sync for Canceller {}
 
 impl Canceller {

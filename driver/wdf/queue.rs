@@ -5,36 +5,57 @@ use core::ptr::null_mut;
 use scsi_reserve::NtStatus;
 use wdk_sys::{
     _WDF_EXECUTION_LEVEL, _WDF_IO_QUEUE_DISPATCH_TYPE, _WDF_SYNCHRONIZATION_SCOPE, _WDF_TRI_STATE,
-    ULONG, WDF_IO_QUEUE_CONFIG, WDFQUEUE, WDFREQUEST,
-    call_unsafe_wdf_function_binding as call_unsafe,
+    ULONG, WDF_EXECUTION_LEVEL, WDF_IO_QUEUE_CONFIG, WDF_IO_QUEUE_DISPATCH_TYPE, WDFQUEUE,
+    WDFREQUEST, call_unsafe_wdf_function_binding as call_unsafe,
 };
 
 use super::device::{self, Device, Operations};
 use super::request::Request;
 use super::{attributes, check, size};
 
-/// A queue that presents at `PASSIVE_LEVEL`, is not power managed and is not the default one.
+/// A queue that is not power managed and is not the default one.
 pub struct Queue(WDFQUEUE);
 
-// SAFETY: the framework's handles may be used on any thread.
-unsafe impl Send for Queue {}
-// SAFETY: as above.
+// SAFETY: the framework's handles may be used on any thread, several at once.
 unsafe impl Sync for Queue {}
 
 impl Queue {
-    /// Makes a queue that has one request out at a time.
+    /// Makes a queue that has one request out at a time, and presents it at `PASSIVE_LEVEL`.
     pub fn sequential<C: Operations>(device: &Device<C>) -> Result<Self, NtStatus> {
+        Self::create(
+            device,
+            _WDF_IO_QUEUE_DISPATCH_TYPE::WdfIoQueueDispatchSequential,
+            _WDF_EXECUTION_LEVEL::WdfExecutionLevelPassive,
+        )
+    }
+
+    /// Makes a queue that presents each request when it comes, at its caller's IRQL.
+    pub fn parallel<C: Operations>(device: &Device<C>) -> Result<Self, NtStatus> {
+        Self::create(
+            device,
+            _WDF_IO_QUEUE_DISPATCH_TYPE::WdfIoQueueDispatchParallel,
+            _WDF_EXECUTION_LEVEL::WdfExecutionLevelDispatch,
+        )
+    }
+
+    fn create<C: Operations>(
+        device: &Device<C>,
+        dispatch_type: WDF_IO_QUEUE_DISPATCH_TYPE,
+        level: WDF_EXECUTION_LEVEL,
+    ) -> Result<Self, NtStatus> {
         // WDF_IO_QUEUE_CONFIG_INIT
         let mut config = WDF_IO_QUEUE_CONFIG {
             Size: size::<WDF_IO_QUEUE_CONFIG>(),
-            DispatchType: _WDF_IO_QUEUE_DISPATCH_TYPE::WdfIoQueueDispatchSequential,
+            DispatchType: dispatch_type,
             PowerManaged: _WDF_TRI_STATE::WdfFalse,
             EvtIoDeviceControl: Some(device_control::<C>),
             ..WDF_IO_QUEUE_CONFIG::default()
         };
+        // Any number; only a parallel queue looks at it.
+        config.Settings.Parallel.NumberOfPresentedRequests = ULONG::MAX;
         // The device is the parent of its queues whatever the attributes say, and they must not name it.
         let mut attributes = attributes(null_mut());
-        attributes.ExecutionLevel = _WDF_EXECUTION_LEVEL::WdfExecutionLevelPassive;
+        attributes.ExecutionLevel = level;
         attributes.SynchronizationScope = _WDF_SYNCHRONIZATION_SCOPE::WdfSynchronizationScopeNone;
         let mut queue = null_mut();
         // SAFETY: the device lives; the others are initialised and outlive the call.

@@ -10,37 +10,45 @@ use wdk_sys::{
 
 use super::check;
 
-/// Text in UTF-16. Made by [`utf16!`].
+/// Text in UTF-16, with a NUL behind it. Made by [`utf16!`].
 #[derive(Clone, Copy)]
 pub struct Utf16(&'static [u16]);
 
 impl Utf16 {
     /// At most what a `UNICODE_STRING` can hold.
-    pub const fn new(units: &'static [u16]) -> Self {
-        assert!(units.len() < USHORT::MAX as usize / 2);
-        Self(units)
+    pub const fn new(with_nul: &'static [u16]) -> Self {
+        assert!(with_nul.len() < USHORT::MAX as usize / 2);
+        assert!(matches!(with_nul, [.., 0]));
+        Self(with_nul)
     }
 
     /// The text's code units.
     pub const fn units(self) -> &'static [u16] {
+        match self.0 {
+            [units @ .., _nul] => units,
+            [] => &[],
+        }
+    }
+
+    /// The same with the NUL.
+    pub const fn with_nul(self) -> &'static [u16] {
         self.0
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "`new` has seen to it")]
     fn as_unicode_string(self) -> UNICODE_STRING {
-        let bytes = size_of_val(self.0) as USHORT;
         UNICODE_STRING {
-            Length: bytes,
-            MaximumLength: bytes,
+            Length: size_of_val(self.units()) as USHORT,
+            MaximumLength: size_of_val(self.0) as USHORT,
             Buffer: self.0.as_ptr().cast_mut(),
         }
     }
 }
 
-/// An ASCII literal as [`Utf16`].
+/// A constant ASCII text as [`Utf16`].
 macro_rules! utf16 {
-    ($text:literal) => {{
-        const UNITS: [u16; $text.len()] = $crate::wdf::ascii($text);
+    ($text:expr) => {{
+        const UNITS: [u16; $text.len() + 1] = $crate::wdf::ascii($text);
         const TEXT: $crate::wdf::Utf16 = $crate::wdf::Utf16::new(&UNITS);
         TEXT
     }};
@@ -51,7 +59,7 @@ pub(crate) use utf16;
 pub const fn ascii<const N: usize>(text: &str) -> [u16; N] {
     let mut units = [0; N];
     let mut at = 0;
-    while at < N {
+    while at < text.len() {
         assert!(text.as_bytes()[at].is_ascii());
         units[at] = text.as_bytes()[at] as u16;
         at += 1;

@@ -1,8 +1,9 @@
 //! Requests from a queue: values that must be spent.
 
 use core::mem;
+use core::ptr::null_mut;
 
-use scsi_reserve::NtStatus;
+use scsi_reserve::{NtStatus, ReservationState};
 use wdk_sys::{WDFREQUEST, call_unsafe_wdf_function_binding as call_unsafe};
 
 use super::check;
@@ -25,10 +26,43 @@ impl Request {
     /// Completes the request with Information 0. A sequential queue may present the next one inside the call, and
     /// the device's removal may go on: nothing of the device may be touched afterwards.
     pub fn complete(self, status: NtStatus) {
+        self.end(status, 0);
+    }
+
+    /// Completes a buffered device control with a value for its caller, and with its size as Information. Into a buffer
+    /// that is too small nothing is written, and the status is `STATUS_BUFFER_TOO_SMALL`.
+    pub fn complete_with<T: Reply>(self, value: T) {
+        let mut buffer = null_mut();
+        // SAFETY: the request is in our hands.
+        let status = unsafe {
+            call_unsafe!(
+                WdfRequestRetrieveOutputBuffer,
+                self.0,
+                size_of::<T>(),
+                &raw mut buffer,
+                null_mut()
+            )
+        };
+        if let Err(status) = check(status) {
+            return self.complete(status);
+        }
+        // SAFETY: the framework gives at least the size that was asked for.
+        unsafe { buffer.cast::<T>().write_unaligned(value) };
+        self.end(NtStatus::SUCCESS, size_of::<T>() as u64);
+    }
+
+    fn end(self, status: NtStatus, information: u64) {
         let raw = self.0;
         mem::forget(self);
         // SAFETY: `self` was the right to complete it, and is gone.
-        unsafe { call_unsafe!(WdfRequestCompleteWithInformation, raw, status.0, 0) };
+        unsafe {
+            call_unsafe!(
+                WdfRequestCompleteWithInformation,
+                raw,
+                status.0,
+                information
+            );
+        };
     }
 
     /// Has a cancellation reported to [`Operations::cancelled`], perhaps before this returns. An error, a request
@@ -49,6 +83,16 @@ impl Request {
     }
 }
 
+/// What a caller may be given as it lies in memory.
+///
+/// # Safety
+/// No padding, no address, nothing that is not the caller's to know.
+pub unsafe trait Reply: Copy {}
+
+// SAFETY: numbers without padding, which its declaration asserts.
+unsafe impl Reply for ReservationState {}
+
+// No path of the release image leads there: it would import KeBugCheckEx.
 impl Drop for Request {
     fn drop(&mut self) {
         panic!("a request was dropped instead of completed");

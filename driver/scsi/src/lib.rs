@@ -1,9 +1,33 @@
 //! SCSI RESERVE and RELEASE as one node sends them: the commands ([`cdb`]), sense data ([`sense`]),
-//! what an answer means to the caller ([`verdict`]), and one operation as a state machine
-//! ([`operation`]).
+//! what an answer means to the caller ([`verdict`]), one operation as a state machine
+//! ([`operation`]), and what the node then knows of its reservation ([`state`]).
 //!
 //! Nothing here knows KMDF, allocates or panics: the driver, the model checker and the fuzzer step
 //! the same types.
+//!
+//! A RESERVE of a logical unit that another initiator holds:
+//!
+//! ```
+//! use scsi_reserve::{Action, Answer, Command, Event, NtStatus, Operation, Policy};
+//!
+//! let mut operation = Operation::new(Policy::default());
+//! assert_eq!(operation.step(Event::Start(Command::Reserve)), Action::Mark);
+//! assert_eq!(operation.step(Event::Marked(NtStatus::SUCCESS)), Action::Prepare);
+//! assert_eq!(operation.cdb().as_bytes(), [0x16, 0, 0, 0, 0, 0]);
+//! assert_eq!(operation.step(Event::Ready), Action::Send);
+//!
+//! let conflict = Answer {
+//!     status: NtStatus::SUCCESS,
+//!     information: 56,
+//!     scsi_status: 0x18,
+//!     sense: &[],
+//! };
+//! assert_eq!(operation.step(Event::Answered(conflict)), Action::Unmark);
+//! assert_eq!(
+//!     operation.step(Event::Unmarked(NtStatus::SUCCESS)),
+//!     Action::Finish(NtStatus::DEVICE_BUSY),
+//! );
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -11,10 +35,12 @@ pub mod cdb;
 pub mod ntstatus;
 pub mod operation;
 pub mod sense;
+pub mod state;
 pub mod verdict;
 
 pub use cdb::{Cdb, Command, Form};
 pub use ntstatus::NtStatus;
 pub use operation::{Action, Event, Operation, Policy};
 pub use sense::Sense;
+pub use state::{IOCTL_RESVFLT_QUERY_STATE, Knowledge, ReservationState};
 pub use verdict::{Answer, Outcome, Retry, Verdict};

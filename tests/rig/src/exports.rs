@@ -8,7 +8,7 @@ use crate::abi::{
     status,
 };
 use crate::fx::Framework;
-use crate::{io, rules, world};
+use crate::{etw, io, rules, world};
 
 /// The address of a function that the driver imports.
 pub fn find(module: &str, symbol: &str) -> Option<*const c_void> {
@@ -29,7 +29,7 @@ fn ntoskrnl(symbol: &str) -> Option<*const c_void> {
         "IofCompleteRequest" => complete_request as *const c_void,
         "KeBugCheckEx" => bug_check as *const c_void,
         "KeQueryInterruptTimePrecise" => interrupt_time as *const c_void,
-        _ => return None,
+        _ => return etw::find(symbol),
     })
 }
 

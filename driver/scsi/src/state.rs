@@ -1,0 +1,276 @@
+//! What this node knows of its reservation, as the driver tells it to
+//! [`IOCTL_RESVFLT_QUERY_STATE`].
+//!
+//! No SCSI-2 command asks who holds a logical unit, and an answer is true only for the moment it
+//! was given in: a reset, or a release by the other initiator, is not reported to this one until it
+//! asks for something. So this is what the node last *knew*, and since when.
+//!
+//! | what happened | what is known then |
+//! | --- | --- |
+//! | RESERVE executed | held by us |
+//! | RELEASE executed | not ours; it may be free or another's |
+//! | RESERVATION CONFLICT | held by another |
+//! | the command was not executed | what was known before |
+//! | a unit attention (a reset, a preemption), a lost path, a timeout, a cancel of a sent command, a failed send, any other answer | nothing |
+//! | the device is removed, or came back from low power | nothing |
+
+use crate::cdb::{Command, Form};
+use crate::ntstatus::NtStatus;
+use crate::operation::{Action, Event, Operation};
+use crate::sense::Sense;
+use crate::verdict::{Outcome, Retry, SCSI_STATUS_UNTOUCHED};
+
+/// The control code that asks for a [`ReservationState`]: `CTL_CODE(0x8016, 0x816, METHOD_BUFFERED,
+/// FILE_READ_ACCESS)`.
+///
+/// Device types from 0x8000 and functions from 0x800 are for vendors; 16h is RESERVE(6).
+pub const IOCTL_RESVFLT_QUERY_STATE: u32 = 0x8016 << 16 | 1 << 14 | 0x816 << 2;
+
+/// The version of [`ReservationState`] that this is.
+pub const VERSION: u32 = 1;
+
+/// Stands for a SCSI status or sense key that did not come.
+pub const NONE: u8 = SCSI_STATUS_UNTOUCHED;
+
+/// What this node last knew of the reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Knowledge {
+    /// Nothing.
+    Unknown = 0,
+    /// This node holds it.
+    HeldByUs = 1,
+    /// This node does not hold it; another may.
+    NotOurs = 2,
+    /// Another node holds it.
+    HeldByAnother = 3,
+}
+
+impl Knowledge {
+    /// What an answer to a command tells; `None` if what was known before still holds.
+    #[must_use]
+    pub const fn of(command: Command, outcome: Outcome) -> Option<Self> {
+        match (outcome, command) {
+            (Outcome::Executed, Command::Reserve) => Some(Self::HeldByUs),
+            (Outcome::Executed, Command::Release) => Some(Self::NotOurs),
+            (Outcome::Conflict, _) => Some(Self::HeldByAnother),
+            (Outcome::NotExecuted, _) => None,
+            (Outcome::Unknown, _) => Some(Self::Unknown),
+        }
+    }
+
+    /// The knowledge with this number in [`ReservationState`].
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Unknown),
+            1 => Some(Self::HeldByUs),
+            2 => Some(Self::NotOurs),
+            3 => Some(Self::HeldByAnother),
+            _ => None,
+        }
+    }
+}
+
+/// One field of [`ReservationState`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name here; in `inf/resvflt.h` the same in capitalized words.
+    pub name: &'static str,
+    /// Where it begins, in bytes.
+    pub offset: usize,
+    /// How many bytes it has.
+    pub size: usize,
+}
+
+/// Declares the structure with its fields' places, and how it is read.
+macro_rules! structure {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(C)]
+        pub struct $name { $($(#[$doc])* pub $field: $type,)* }
+
+        impl $name {
+            /// All fields, in their order.
+            pub const FIELDS: &[Field] = &[$(Field {
+                name: stringify!($field),
+                offset: core::mem::offset_of!($name, $field),
+                size: size_of::<$type>(),
+            },)*];
+
+            /// Reads the structure from what the driver wrote; `None` if that is too short.
+            #[must_use]
+            pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+                Some(Self { $($field: {
+                    let bytes = bytes.get(core::mem::offset_of!($name, $field)..)?;
+                    <$type>::from_le_bytes(*bytes.first_chunk()?)
+                },)* })
+            }
+        }
+
+        // All of it is copied to the caller.
+        const _: () = assert!(size_of::<$name>() == 0 $(+ size_of::<$type>())*, "padding");
+    };
+}
+
+structure! {
+    /// What the driver answers [`IOCTL_RESVFLT_QUERY_STATE`] with, in the processor's byte order.
+    /// The counters begin when the filter attaches to the disk.
+    ///
+    /// `inf/resvflt.h` has it in C.
+    ReservationState {
+        /// [`VERSION`].
+        version: u32,
+        /// The size of the structure.
+        size: u32,
+        /// Since when [`knowledge`](Self::knowledge) is what it is: interrupt time, in 100 ns
+        /// (`QueryInterruptTimePrecise`).
+        since: u64,
+        /// A [`Knowledge`].
+        knowledge: u32,
+        /// The `NTSTATUS` that the last finished request was completed with; 0 before there was one.
+        last_status: i32,
+        /// The SCSI status of the last answer to the latest request; [`NONE`] if there is none.
+        scsi_status: u8,
+        /// The sense key of that answer; [`NONE`] if it had no sense data.
+        sense_key: u8,
+        /// Its additional sense code.
+        asc: u8,
+        /// Its additional sense code qualifier.
+        ascq: u8,
+        /// The form of the commands that the next request begins with: 6 or 10 bytes.
+        cdb_length: u32,
+        /// RESERVE and RELEASE requests that the filter began to serve.
+        requests: u64,
+        /// RESERVE commands that the target executed.
+        reserves: u64,
+        /// RELEASE commands that the target executed.
+        releases: u64,
+        /// Commands answered RESERVATION CONFLICT.
+        conflicts: u64,
+        /// Commands sent again after a delay.
+        retries: u64,
+        /// Unit attentions that were reported to a command of the filter's, and so to nobody else.
+        unit_attentions: u64,
+        /// Commands that ended without an answer in time.
+        timeouts: u64,
+        /// Requests that ended cancelled.
+        cancels: u64,
+    }
+}
+
+impl ReservationState {
+    /// The state of a filter that has just attached.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "96 bytes")]
+    pub const fn new(now: u64) -> Self {
+        Self {
+            version: VERSION,
+            size: size_of::<Self>() as u32,
+            since: now,
+            knowledge: Knowledge::Unknown as u32,
+            last_status: NtStatus::SUCCESS.0,
+            scsi_status: NONE,
+            sense_key: NONE,
+            asc: 0,
+            ascq: 0,
+            cdb_length: 6,
+            requests: 0,
+            reserves: 0,
+            releases: 0,
+            conflicts: 0,
+            retries: 0,
+            unit_attentions: 0,
+            timeouts: 0,
+            cancels: 0,
+        }
+    }
+
+    /// Notes one step of the machine: the event, what it was answered, and the machine after it.
+    pub fn note(
+        &mut self,
+        event: &Event<'_>,
+        action: Action,
+        operation: &Operation,
+        now: impl FnOnce() -> u64,
+    ) {
+        match event {
+            Event::Start(_) => {
+                count(&mut self.requests);
+                self.answer_is(NONE, None);
+            }
+            Event::Answered(answer) => {
+                self.judged(answer.status_byte(), action, operation, now);
+            }
+            Event::Refused(_) => self.judged(NONE, action, operation, now),
+            Event::Gone => self.learn(Knowledge::Unknown, now),
+            _ => {}
+        }
+        if let Action::Finish(status) = action {
+            self.last_status = status.0;
+            if status == NtStatus::CANCELLED {
+                count(&mut self.cancels);
+            }
+        }
+    }
+
+    /// The device came back from low power, in which its target may have lost the reservation.
+    pub fn resumed(&mut self, now: impl FnOnce() -> u64) {
+        self.learn(Knowledge::Unknown, now);
+    }
+
+    fn judged(
+        &mut self,
+        scsi_status: u8,
+        action: Action,
+        operation: &Operation,
+        now: impl FnOnce() -> u64,
+    ) {
+        let Some(verdict) = operation.verdict() else {
+            return;
+        };
+        self.answer_is(scsi_status, verdict.sense);
+        let command = operation.command();
+        match (verdict.outcome, command) {
+            (Outcome::Executed, Command::Reserve) => count(&mut self.reserves),
+            (Outcome::Executed, Command::Release) => count(&mut self.releases),
+            (Outcome::Conflict, _) => count(&mut self.conflicts),
+            _ if verdict.status == NtStatus::IO_TIMEOUT => count(&mut self.timeouts),
+            _ => {}
+        }
+        match (verdict.retry, action) {
+            (Retry::AtOnce, _) => count(&mut self.unit_attentions),
+            (Retry::AfterDelay | Retry::AfterTenSeconds, Action::StartTimer { .. }) => {
+                count(&mut self.retries);
+            }
+            _ => {}
+        }
+        self.cdb_length = match operation.form() {
+            Form::Six => 6,
+            Form::Ten => 10,
+        };
+        if let Some(knowledge) = Knowledge::of(command, verdict.outcome) {
+            self.learn(knowledge, now);
+        }
+    }
+
+    const fn answer_is(&mut self, scsi_status: u8, sense: Option<Sense>) {
+        self.scsi_status = scsi_status;
+        (self.sense_key, self.asc, self.ascq) = match sense {
+            Some(sense) => (sense.key, sense.asc, sense.ascq),
+            None => (NONE, 0, 0),
+        };
+    }
+
+    fn learn(&mut self, knowledge: Knowledge, now: impl FnOnce() -> u64) {
+        if self.knowledge != knowledge as u32 {
+            self.knowledge = knowledge as u32;
+            self.since = now();
+        }
+    }
+}
+
+const fn count(counter: &mut u64) {
+    *counter = counter.saturating_add(1);
+}

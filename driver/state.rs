@@ -1,0 +1,136 @@
+//! What this node knows of its reservation, told to whoever asks (the status query) or listens (ETW): the hands of
+//! [`ReservationState`].
+#![forbid(unsafe_code)]
+
+use scsi_reserve::{Action, Event, NtStatus, Operation, Outcome, ReservationState, Retry};
+
+use crate::reservation::Reservation;
+use crate::trace::{self, Happening};
+use crate::wdf::{Hex, Request, interrupt_time};
+
+/// The state of one disk's reservation; under the lock of its operation.
+pub struct Known {
+    state: ReservationState,
+    disk: u32,
+    /// The control code of the request in hand.
+    code: u32,
+    /// When it came, if anybody listened.
+    began: Option<u64>,
+}
+
+impl Known {
+    /// Of a disk that the filter attaches to now.
+    pub fn nothing(disk: u32) -> Self {
+        Self {
+            state: ReservationState::new(interrupt_time()),
+            disk,
+            code: 0,
+            began: None,
+        }
+    }
+
+    /// A request comes into hand.
+    pub fn begins(&mut self, code: u32) {
+        self.code = code;
+        self.began = trace::is_enabled().then(interrupt_time);
+    }
+
+    /// Notes one step of the operation, and tells it while the lock is held, so that events come in their order.
+    pub fn note(&mut self, event: &Event<'_>, action: Action, operation: &Operation) {
+        self.state.note(event, action, operation, interrupt_time);
+        if trace::is_enabled() {
+            self.tell(event, action, operation);
+        }
+    }
+
+    /// The device came back from low power.
+    pub fn resumed(&mut self) {
+        self.state.resumed(interrupt_time);
+    }
+
+    /// What is known now.
+    pub const fn get(&self) -> ReservationState {
+        self.state
+    }
+
+    #[cold]
+    fn tell(&self, event: &Event<'_>, action: Action, operation: &Operation) {
+        let (disk, code) = (self.disk, Hex(self.code));
+        match event {
+            Event::Start(_) => Happening::OperationStarted { disk, code }.write(),
+            Event::Answered(answer) => self.tell_answer(answer.status, action, operation),
+            Event::Refused(status) => self.tell_answer(*status, action, operation),
+            Event::CancelAsked => Happening::CancelRequested {
+                disk,
+                code,
+                attempts: operation.sends(),
+            }
+            .write(),
+            _ => {}
+        }
+        if let Action::Finish(status) = action {
+            self.tell_end(status, operation);
+        }
+    }
+
+    fn tell_answer(&self, status: NtStatus, action: Action, operation: &Operation) {
+        let Some(verdict) = operation.verdict() else {
+            return;
+        };
+        let (state, disk, code) = (&self.state, self.disk, Hex(self.code));
+        match (verdict.retry, action) {
+            (Retry::AtOnce, _) => Happening::UnitAttention {
+                disk,
+                asc: state.asc,
+                ascq: state.ascq,
+            }
+            .write(),
+            (_, Action::StartTimer { milliseconds }) => Happening::Retry {
+                disk,
+                code,
+                status,
+                scsi_status: state.scsi_status,
+                sense_key: state.sense_key,
+                asc: state.asc,
+                ascq: state.ascq,
+                attempts: operation.sends(),
+                delay_ms: milliseconds,
+            }
+            .write(),
+            _ if verdict.outcome == Outcome::Conflict => Happening::Conflict { disk, code }.write(),
+            _ => {}
+        }
+    }
+
+    fn tell_end(&self, status: NtStatus, operation: &Operation) {
+        let (state, disk, code) = (&self.state, self.disk, self.code);
+        if operation.outcome() == Outcome::Unknown {
+            Happening::OutcomeUnknown {
+                disk,
+                code: Hex(code),
+                status,
+            }
+            .write();
+        }
+        let elapsed = self
+            .began
+            .map(|began| interrupt_time().saturating_sub(began));
+        Happening::OperationEnded {
+            disk,
+            code: Hex(code),
+            status,
+            scsi_status: state.scsi_status,
+            sense_key: state.sense_key,
+            asc: state.asc,
+            ascq: state.ascq,
+            attempts: operation.sends(),
+            microseconds: elapsed.unwrap_or(0) / 10,
+        }
+        .write();
+    }
+}
+
+/// Answers `IOCTL_RESVFLT_QUERY_STATE`, whatever the operation in hand waits for.
+pub fn answer(reservation: &Reservation, request: Request) {
+    request.complete_with(reservation.known());
+}
