@@ -101,38 +101,17 @@ pub fn run(command: &mut Command) -> Result<()> {
     }
 }
 
-/// Copies the files and folders below `from` that `wanted` takes, times included: Cargo builds anew what is younger than
-/// the last build.
+/// Writes `bytes` unless the file holds them already, folders included; true if it was written.
 ///
 /// # Errors
-/// If anything can't be read or written.
-pub fn copy(from: &Path, to: &Path, wanted: &impl Fn(&Path) -> bool) -> Result<()> {
-    fs::create_dir_all(to).map_err(Error::at(to))?;
-    for entry in fs::read_dir(from).map_err(Error::at(from))? {
-        let path = entry.map_err(Error::at(from))?.path();
-        let target = to.join(path.file_name().unwrap_or_default());
-        if !wanted(&path) {
-            continue;
-        }
-        if path.is_dir() {
-            copy(&path, &target, wanted)?;
-        } else {
-            fs::write(&target, fs::read(&path).map_err(Error::at(&path))?)
-                .map_err(Error::at(&target))?;
-            keep_time(&path, &target)?;
-        }
+/// If it can't be written.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<bool> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(false);
     }
-    Ok(())
-}
-
-/// Gives one file the time of another.
-fn keep_time(from: &Path, to: &Path) -> Result<()> {
-    let time = fs::metadata(from)
-        .and_then(|m| m.modified())
-        .map_err(Error::at(from))?;
-    fs::File::options()
-        .write(true)
-        .open(to)
-        .and_then(|f| f.set_modified(time))
-        .map_err(Error::at(to))
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(Error::at(folder))?;
+    }
+    fs::write(path, bytes).map_err(Error::at(path))?;
+    Ok(true)
 }

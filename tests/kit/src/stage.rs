@@ -3,7 +3,7 @@
 //! Files are written only where something differs: their times decide what Cargo builds anew.
 
 use crate::wrapper::NAMES;
-use crate::{Error, Llvm, Result, run};
+use crate::{Error, Llvm, Result, run, write};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,7 +22,7 @@ const NTOSKRNL: &str = include_str!("../def/ntoskrnl.def");
 const WDFLDR: &str = include_str!("../def/WdfLdr.def");
 
 /// Headers that wdk-sys includes (features none and `storage`) and the driver needs nothing from.
-const EMPTY_HEADERS: [&str; 17] = [
+const EMPTY_HEADERS: [&str; 18] = [
     "ntifs.h",
     "ntstrsafe.h",
     "ehstorbandmgmt.h",
@@ -40,6 +40,7 @@ const EMPTY_HEADERS: [&str; 17] = [
     "ntddvol.h",
     "storduid.h",
     "storport.h",
+    "ufs.h",
 ];
 
 /// Libraries that wdk-sys links and the driver needs nothing from.
@@ -67,7 +68,7 @@ pub fn stage(llvm: &Llvm, root: &Path) -> Result<bool> {
     for (name, text) in [("ntddk.h", NTDDK), ("ntddscsi.h", NTDDSCSI)] {
         changed |= write(&include.join("km").join(name), text.as_bytes())?;
     }
-    for name in EMPTY_HEADERS.into_iter().chain(["ufs.h"]) {
+    for name in EMPTY_HEADERS {
         changed |= write(&include.join("km").join(name), b"#pragma once\n")?;
     }
     for name in EMPTY_LIBRARIES {
@@ -168,16 +169,4 @@ fn create(folder: &Path) -> Result<()> {
 
 fn replace(path: &Path, new: &Path) -> Result<bool> {
     write(path, &fs::read(new).map_err(Error::at(new))?)
-}
-
-/// Writes `bytes` unless the file holds them already; true if it was written.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<bool> {
-    if fs::read(path).is_ok_and(|old| old == bytes) {
-        return Ok(false);
-    }
-    if let Some(folder) = path.parent() {
-        create(folder)?;
-    }
-    fs::write(path, bytes).map_err(Error::at(path))?;
-    Ok(true)
 }

@@ -11,8 +11,7 @@
 //! As linker it gives lld-link every input under a stable name in one folder: the PDB holds those names, and rustc's
 //! folder for temporary objects has a random one. As llvm-lib it is lld-link's own librarian, which saves a package.
 
-use crate::stage::write;
-use crate::{Error, Llvm, Result, copy, keep_time, run};
+use crate::{Error, Llvm, Result, run, write};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -136,20 +135,42 @@ fn wdk_build(out: &Path) -> Result<PathBuf> {
     }
     let from = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let to = out.join("wdk-build");
-    copy(&from.join("src"), &to.join("src"), &|_| true)?;
+    copy(&from.join("src"), &to.join("src"))?;
     for (name, count, old, new) in REPLACEMENTS {
         let file = to.join(name);
         let text = fs::read_to_string(&file).map_err(Error::at(&file))?;
         if text.matches(old).count() != count {
-            return Err(Error::new(format!(
-                "{}: expected {old} {count} times",
-                file.display()
-            )));
+            let file = file.display();
+            return Err(Error::new(format!("{file}: expected {old} {count} times")));
         }
         fs::write(&file, text.replace(old, new)).map_err(Error::at(&file))?;
         keep_time(&from.join(name), &file)?;
     }
     Ok(to.join("src/lib.rs"))
+}
+
+/// Copies a folder, times included: Cargo compiles again what is younger than the last build.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).map_err(Error::at(to))?;
+    for entry in fs::read_dir(from).map_err(Error::at(from))? {
+        let path = entry.map_err(Error::at(from))?.path();
+        let target = to.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            copy(&path, &target)?;
+        } else {
+            fs::copy(&path, &target).map_err(Error::at(&target))?;
+            keep_time(&path, &target)?;
+        }
+    }
+    Ok(())
+}
+
+fn keep_time(from: &Path, to: &Path) -> Result<()> {
+    let time = fs::metadata(from).and_then(|m| m.modified());
+    let time = time.map_err(Error::at(from))?;
+    let file = fs::File::options().write(true).open(to);
+    file.and_then(|f| f.set_modified(time))
+        .map_err(Error::at(to))
 }
 
 /// Where the linker's inputs lie while it runs, below its working folder.

@@ -1,9 +1,8 @@
 //! A port driver: the device at the bottom of a disk's stack. It checks a SCSI pass-through as the port drivers do,
-//! has a disk execute it, and answers in the shape that its kind of port gives. Everything else that reaches it is
+//! has a disk execute it, and answers in the shape that its [`Kind`] gives. Everything else that reaches it is
 //! foreign to the filter, and must come exactly as the caller sent it.
 
 use std::collections::{HashMap, VecDeque};
-
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use crate::abi::{
     DEVICE_OBJECT, DRIVER_OBJECT, IOCTL_SCSI_PASS_THROUGH, IRP, SCSI_PASS_THROUGH, Status, irql,
     major, status,
 };
+use crate::disk::logical_unit::LogicalUnit;
 use crate::disk::{Disk, Outcome};
 use crate::world::{self, World};
 use crate::{io, pool, rules};
@@ -37,6 +37,23 @@ pub enum Answer {
         /// Sense bytes to write behind it.
         sense: Vec<u8>,
     },
+}
+
+/// The port drivers that the rig has by name; [`Port::act_as`] makes a port one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// As storport: asynchronous, STATUS_SUCCESS whatever the target's status.
+    Storport,
+    /// As scsiport: synchronous at PASSIVE_LEVEL, an error NTSTATUS beside ScsiStatus and sense.
+    Scsiport,
+    /// As a USB storage port: asynchronous, an error NTSTATUS beside ScsiStatus and sense; refuses what bypasses the class
+    /// driver on a device that this has claimed; gives the structure back for a command that never reached the target.
+    Usb,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Storport, Self::Scsiport, Self::Usb];
 }
 
 /// How a kind of port puts an answer.
@@ -102,14 +119,27 @@ pub struct Port {
     state: Mutex<State>,
 }
 
+/// A pass-through that is out.
+#[derive(Clone, Copy)]
+struct Out {
+    /// The number of its send: an IRP comes again and again.
+    send: u64,
+    request: SCSI_PASS_THROUGH,
+    room: usize,
+    cancelable: bool,
+}
+
 struct State {
+    kind: Kind,
     shape: Shape,
     timing: Timing,
     cancel: Cancel,
-    /// The pass-throughs that are out, each with the number of its send: an IRP comes again and again.
-    out: HashMap<usize, u64>,
+    /// The pass-throughs that are out.
+    out: HashMap<usize, Out>,
     sends: u64,
+    claimed: bool,
     script: VecDeque<Answer>,
+    repeated: Option<Answer>,
     seen: Vec<Seen>,
     foreign: Vec<(u8, u8, u32)>,
     pnp: Vec<(u8, u8)>,
@@ -140,12 +170,15 @@ impl Port {
                 device,
                 disk,
                 state: Mutex::new(State {
+                    kind: Kind::Storport,
                     shape: Shape::Success,
                     timing: Timing::Later,
                     cancel: Cancel::Honoured,
                     out: HashMap::new(),
                     sends: 0,
+                    claimed: true,
                     script: VecDeque::new(),
+                    repeated: None,
                     seen: Vec::new(),
                     foreign: Vec::new(),
                     pnp: Vec::new(),
@@ -163,7 +196,23 @@ impl Port {
         self.device
     }
 
-    /// How it answers from now on.
+    /// What kind of port it is from now on. A new one is [`Kind::Storport`].
+    pub fn act_as(&self, kind: Kind) {
+        let (shape, timing) = match kind {
+            Kind::Storport => (Shape::Success, Timing::Later),
+            Kind::Scsiport => (Shape::Error, Timing::Inline),
+            Kind::Usb => (Shape::Error, Timing::Later),
+        };
+        let mut state = self.state();
+        (state.kind, state.shape, state.timing) = (kind, shape, timing);
+    }
+
+    /// Whether a class driver has claimed the device from now on, as disk.sys does: a new port's is.
+    pub fn claim(&self, claimed: bool) {
+        self.state().claimed = claimed;
+    }
+
+    /// How it answers from now on, whatever its kind.
     pub fn behave(&self, shape: Shape, timing: Timing) {
         let mut state = self.state();
         (state.shape, state.timing) = (shape, timing);
@@ -185,7 +234,7 @@ impl Port {
             .state()
             .out
             .iter()
-            .map(|(&irp, &send)| (irp, send))
+            .map(|(&irp, out)| (irp, out.send))
             .collect();
         for (irp, send) in out {
             self.finish_later(irp, send);
@@ -195,6 +244,11 @@ impl Port {
     /// Answers to give before the disk is asked again.
     pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
         self.state().script.extend(answers);
+    }
+
+    /// The answer to give, when those of [`Port::script`] are spent, instead of asking the disk.
+    pub fn repeat(&self, answer: Option<Answer>) {
+        self.state().repeated = answer;
     }
 
     /// Forgets the answers that [`Port::script`] gave and nobody asked for.
@@ -224,7 +278,10 @@ impl Port {
         // SAFETY: as above; the parameters of a device control.
         let parameters = unsafe { *io::ioctl_parameters(location) };
         let control = u32::from(code) == major::IRP_MJ_DEVICE_CONTROL;
-        if control && parameters.IoControlCode == IOCTL_SCSI_PASS_THROUGH {
+        let pass_through = control && parameters.IoControlCode == IOCTL_SCSI_PASS_THROUGH;
+        // A caller's RESERVE that was turned into a pass-through is not foreign.
+        let foreign = io::is_callers(irp) && !io::wants_information_zero(irp);
+        if pass_through && !foreign {
             return self.pass_through(irp, minor);
         }
         if [major::IRP_MJ_PNP, major::IRP_MJ_POWER].contains(&u32::from(code)) {
@@ -237,6 +294,9 @@ impl Port {
             minor,
             if control { parameters.IoControlCode } else { 0 },
         ));
+        if pass_through {
+            return self.foreign_pass_through(irp, minor);
+        }
         if control
             && parameters.IoControlCode == IOCTL_SCSI_GET_ADDRESS
             && parameters.OutputBufferLength >= 8
@@ -266,6 +326,8 @@ impl Port {
         };
         if timing == Timing::Inline {
             let answer = self.execute(&request);
+            // It waits for the command in its caller's thread, and others run.
+            world::current().point();
             let (status, information) = self.put(irp, room, &answer);
             return finish(irp, status, information);
         }
@@ -274,7 +336,16 @@ impl Port {
             let mut state = self.state();
             state.sends += 1;
             let send = state.sends;
-            state.out.insert(irp as usize, send);
+            let cancelable = cancel != Cancel::Ignored;
+            state.out.insert(
+                irp as usize,
+                Out {
+                    send,
+                    request,
+                    room,
+                    cancelable,
+                },
+            );
             send
         };
         if cancel != Cancel::Ignored {
@@ -290,6 +361,33 @@ impl Port {
         status::PENDING
     }
 
+    /// A caller's own pass-through, which the filter lets pass: one that moves no data.
+    fn foreign_pass_through(&self, irp: *mut IRP, minor: u8) -> Status {
+        let bypasses = {
+            let state = self.state();
+            state.kind == Kind::Usb && state.claimed && minor != SCSI_CLASS
+        };
+        if bypasses {
+            return finish(irp, status::INVALID_DEVICE_REQUEST, 0);
+        }
+        // SAFETY: a live IRP in this device's location.
+        let parameters = unsafe { *io::ioctl_parameters(io::current_location(irp)) };
+        if parameters
+            .InputBufferLength
+            .min(parameters.OutputBufferLength)
+            < SPT as u32
+        {
+            return finish(irp, status::INVALID_PARAMETER, 0);
+        }
+        let (request, room) = read_request(irp);
+        let sense_end = request.SenseInfoOffset as usize + usize::from(request.SenseInfoLength);
+        if sense_end > room {
+            return finish(irp, status::INVALID_PARAMETER, 0);
+        }
+        let (status, information) = self.put(irp, room, &self.execute(&request));
+        finish(irp, status, information)
+    }
+
     fn finish_later(self: &Arc<Self>, irp: usize, send: u64) {
         let port = Arc::clone(self);
         self.world
@@ -299,20 +397,22 @@ impl Port {
     /// A miniport's life of one command: start, execute, complete in a DPC; unless a cancel was first.
     fn run(&self, irp: usize, send: u64) {
         let thread = world::current();
-        if self.state().out.get(&irp) != Some(&send) {
+        let now = |state: &State| state.out.get(&irp).filter(|out| out.send == send).copied();
+        let Some(out) = now(&self.state()) else {
             return;
-        }
-        let irp = irp as *mut IRP;
-        let (request, room) = read_request(irp);
-        let answer = self.execute(&request);
+        };
+        let answer = self.execute(&out.request);
         thread.point();
-        let taken = self.state().out.get(&(irp as usize)) == Some(&send);
-        if !taken {
-            return;
+        let irp = irp as *mut IRP;
+        {
+            let mut state = self.state();
+            // While it is in the table, `cancelled` has not completed it: it can be touched.
+            if now(&state).is_none() || (out.cancelable && !io::set_cancel_routine(irp, None)) {
+                return;
+            }
+            state.out.remove(&(irp as usize));
         }
-        io::set_cancel_routine(irp, None);
-        self.state().out.remove(&(irp as usize));
-        let (status, information) = self.put(irp, room, &answer);
+        let (status, information) = self.put(irp, out.room, &answer);
         thread.at_irql(irql::DISPATCH, "the port's DPC", || {
             finish(irp, status, information)
         });
@@ -338,8 +438,11 @@ impl Port {
 
     fn execute(&self, request: &SCSI_PASS_THROUGH) -> Answer {
         let cdb = &request.Cdb[..usize::from(request.CdbLength).min(request.Cdb.len())];
-        let scripted = self.state().script.pop_front();
-        let answer = scripted.unwrap_or_else(|| {
+        let said = {
+            let mut state = self.state();
+            state.script.pop_front().or_else(|| state.repeated.clone())
+        };
+        let answer = said.unwrap_or_else(|| {
             let timeout = Duration::from_secs(request.TimeOutValue.into());
             Answer::Target(self.disk.execute(cdb, timeout))
         });
@@ -354,7 +457,15 @@ impl Port {
 
     /// Writes the answer into the caller's structure; gives NTSTATUS and Information.
     fn put(&self, irp: *mut IRP, room: usize, answer: &Answer) -> (Status, usize) {
-        let shape = self.state().shape;
+        let (kind, shape) = {
+            let state = self.state();
+            (state.kind, state.shape)
+        };
+        // A command that never reached the target: GOOD is what the structure says then, if it comes back.
+        let (unreached, zero) = match kind {
+            Kind::Usb => (SPT, Some(0)),
+            Kind::Storport | Kind::Scsiport => (0, None),
+        };
         let (status, information, scsi_status, sense) = match answer {
             Answer::Raw {
                 status,
@@ -371,8 +482,8 @@ impl Port {
                 let sent = sense.len().min(room - SPT);
                 (nt, SPT + sent, Some(*status), &sense[..])
             }
-            Answer::Target(Outcome::TimedOut) => (status::IO_TIMEOUT, 0, None, &[][..]),
-            Answer::Target(Outcome::Gone) => (status::NO_SUCH_DEVICE, 0, None, &[][..]),
+            Answer::Target(Outcome::TimedOut) => (status::IO_TIMEOUT, unreached, zero, &[][..]),
+            Answer::Target(Outcome::Gone) => (status::NO_SUCH_DEVICE, unreached, zero, &[][..]),
         };
         // SAFETY: a live IRP; the system buffer has `room` bytes, of which the structure is the first 56.
         let buffer = unsafe { (*irp).AssociatedIrp.SystemBuffer.cast::<u8>() };
@@ -400,6 +511,12 @@ impl Drop for Port {
         pool::free(self.device.cast());
         pool::free(self.driver.cast());
     }
+}
+
+/// Two paths of one node to one unit: an I_T nexus each, for a port each, so that a reservation made by one shuts the
+/// other out (SPC-2 5.5.1).
+pub fn two_paths(unit: &LogicalUnit, initiator: &str) -> [Arc<dyn Disk>; 2] {
+    [(); 2].map(|()| Arc::new(unit.connect(initiator)) as Arc<dyn Disk>)
 }
 
 /// The NTSTATUS that scsiport's shape puts beside a status byte.

@@ -89,6 +89,13 @@ rules! {
         "pass-through handlers are pageable code in the port drivers";
     PASS_THROUGH_OWN = "pass-through-own-irp", "the pass-through is the driver's own IRP, not the caller's",
         "classpnp class.c: IoIs32bitProcess(Irp)";
+    ETW_REGISTERED_TWICE = "etw-registered-twice", "a driver registers a provider once", "EtwRegister's reference page";
+    ETW_LEFT_REGISTERED = "etw-left-registered",
+        "a provider is unregistered before its driver is unloaded, and when DriverEntry fails",
+        "EtwUnregister's reference page: else the system stops";
+    ETW_HANDLE = "etw-handle", "a registration handle is live", "EtwWriteTransfer's reference page";
+    ETW_FORMAT = "etw-format", "an event describes itself, and all of its fields are there",
+        "TraceLoggingProvider.h; microsoft/tracelogging, etw/rust";
     HANG = "hang", "every request ends", "no thread can run and no timer is set";
     LOW_STACK = "stack-depth", "the driver needs little kernel stack", "a kernel stack is 24 KB on x64";
 }
@@ -104,6 +111,8 @@ pub fn broken(rule: &Rule, detail: &str) -> ! {
 
 /// Prints past any capture of the test harness and ends the process, whatever other threads do.
 pub fn stop(message: &str) -> ! {
+    let case = world::case().map_or_else(String::new, |case| format!("    case   {case}\n"));
+    let message = format!("{message}{case}");
     let bytes = message.as_bytes();
     // SAFETY: the buffer is valid for its length; a short write loses text only.
     unsafe { libc::write(2, bytes.as_ptr().cast(), bytes.len()) };

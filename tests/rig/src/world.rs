@@ -1,14 +1,19 @@
 //! One run's threads, clock and IRQL. Threads are real ones, but a single baton decides which of them runs; it changes
 //! hands only at named points (each call that the driver makes is two: before and after), so that a run repeats from
 //! its seed. Time stands still while a thread can run and then jumps to the next timer: no test ever sleeps.
+//! For stress there is a schedule without baton, in which threads and time are the host's.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::abi::irql;
+use crate::abi::{Status, irql};
 use crate::rules;
+
+/// How long a thread of a free world may wait before that counts as a hang.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Number of a thread in its world.
 pub type ThreadId = usize;
@@ -37,24 +42,58 @@ pub enum Schedule {
     /// As `Orderly`, but at each of these points the thread that passes it makes way for the one that has waited
     /// longest; if none waits, the next timer fires early. All runs with few such points can be walked.
     Preempt(Vec<u64>),
+    /// No baton: threads run at once, and the clock is the host's, so many times faster. Nothing repeats.
+    Free {
+        /// Seconds of the world in one of the host's.
+        speed: u32,
+    },
 }
 
 /// Threads, clock and faults of one run. Several nodes may live in it.
 pub struct World {
     inner: Mutex<Inner>,
+    /// In a free world: a timer was set, a thread has become idle, or the world is over.
+    news: Condvar,
     /// The faults that this run has planned.
     pub faults: Mutex<Faults>,
 }
 
-/// What is planned to go wrong.
+/// What is planned to go wrong, and what could have.
 #[derive(Default)]
 pub struct Faults {
+    /// What is being tried, for the message of a broken rule.
+    pub case: String,
     /// Allocations asked for so far, with the call that asked.
     pub allocations: Vec<&'static str>,
+    /// Calls made so far of those that can fail, with the statuses that each can fail with.
+    pub calls: Vec<FallibleCall>,
     /// The allocation that fails, counted from 0.
     pub fail_allocation: Option<usize>,
-    /// From `fail_allocation` on, all of them.
+    /// The call that fails, counted from 0, and the one of its statuses that it fails with; its last if it has fewer.
+    pub fail_call: Option<(usize, usize)>,
+    /// From `fail_allocation` or `fail_call` on, all of them.
     pub fail_all_after: bool,
+}
+
+/// A call that can fail, and the statuses that it can fail with: at least one.
+pub type FallibleCall = (&'static str, &'static [Status]);
+
+impl Faults {
+    fn allocation_fails(&mut self, what: &'static str) -> bool {
+        let number = self.allocations.len();
+        self.allocations.push(what);
+        self.fail_allocation
+            .is_some_and(|n| n == number || (self.fail_all_after && number > n))
+    }
+
+    fn call_fails(&mut self, call: FallibleCall) -> Option<Status> {
+        let number = self.calls.len();
+        self.calls.push(call);
+        let (first, which) = self.fail_call?;
+        let fails = first == number || (self.fail_all_after && number > first);
+        let statuses = call.1;
+        fails.then(|| statuses.get(which).or(statuses.last()).copied())?
+    }
 }
 
 struct Inner {
@@ -68,6 +107,10 @@ struct Inner {
     timers: BTreeMap<TimerId, (&'static str, u8, Job)>,
     timer_number: u64,
     placed: HashMap<u64, (&'static str, Job)>,
+    /// Counts [`World::wake`], so that a thread without the baton misses none between its look and its wait.
+    wakes: u64,
+    /// When a free world began.
+    began: Instant,
     over: bool,
 }
 
@@ -133,12 +176,20 @@ pub fn describe_current() -> String {
     format!("thread {name:?}, IRQL {}, calls {calls}", thread.irql.get())
 }
 
+/// For messages: what is being tried, if that was noted. Gives up where it would wait: it runs in a signal handler.
+pub fn case() -> Option<String> {
+    let thread = CURRENT.try_with(|current| current.try_borrow().ok().and_then(|c| c.clone()));
+    let world = Arc::clone(&thread.ok()??.world);
+    let case = world.faults.try_lock().ok()?.case.clone();
+    (!case.is_empty()).then_some(case)
+}
+
 impl World {
     /// Makes a world and enters it: the calling thread is its first.
     pub fn enter(schedule: Schedule) -> Entered {
         crate::crash::install();
         let random = match &schedule {
-            Schedule::Orderly | Schedule::Preempt(_) => 1,
+            Schedule::Orderly | Schedule::Preempt(_) | Schedule::Free { .. } => 1,
             Schedule::Random { seed, .. } => seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
         };
         let first = Slot {
@@ -159,10 +210,17 @@ impl World {
                 timers: BTreeMap::new(),
                 timer_number: 0,
                 placed: HashMap::new(),
+                wakes: 0,
+                began: Instant::now(),
                 over: false,
             }),
+            news: Condvar::new(),
             faults: Mutex::default(),
         });
+        if world.lock().free_speed().is_some() {
+            let clock = Arc::clone(&world);
+            std::thread::spawn(move || clock.fire_timers());
+        }
         let outer = CURRENT.replace(Some(Thread::new(&world, 0)));
         Entered { world, outer }
     }
@@ -173,7 +231,7 @@ impl World {
 
     /// The time, in 100 ns.
     pub fn now(&self) -> u64 {
-        self.lock().now
+        self.lock().now()
     }
 
     /// Goes on by another schedule.
@@ -198,12 +256,16 @@ impl World {
 
     /// True if the next allocation is to fail; counts it.
     pub fn allocation_fails(&self, what: &'static str) -> bool {
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = faults.allocations.len();
-        faults.allocations.push(what);
-        faults
-            .fail_allocation
-            .is_some_and(|n| n == number || (faults.fail_all_after && number > n))
+        self.faults().allocation_fails(what)
+    }
+
+    /// The status that the call now being served is to fail with, if it is to; counts it.
+    pub fn call_fails(&self, call: &'static str, statuses: &'static [Status]) -> Option<Status> {
+        self.faults().call_fails((call, statuses))
+    }
+
+    pub(crate) fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has another thread run `job`, at `irql`.
@@ -239,9 +301,8 @@ impl World {
         }
         let slot = &mut inner.threads[id];
         slot.name = name.into();
-        slot.state = State::Ready;
         slot.job = Some((irql, job));
-        inner.ready.push_back(id);
+        inner.make_ready(id);
         id
     }
 
@@ -252,7 +313,7 @@ impl World {
         let turn = Arc::clone(&self.lock().threads[id].turn);
         loop {
             let mut inner = self.lock();
-            while inner.current != id || inner.threads[id].state != State::Runs {
+            while !inner.has_turn(id) {
                 if inner.over {
                     return;
                 }
@@ -267,30 +328,46 @@ impl World {
             thread.expect_balanced(irql, "a rig thread's job");
             let mut inner = self.lock();
             inner.threads[id].state = State::Idle;
+            self.news.notify_all();
             self.pass_on(&mut inner);
+        }
+    }
+
+    /// The clock's thread of a free world.
+    fn fire_timers(self: Arc<Self>) {
+        let mut inner = self.lock();
+        while !inner.over {
+            let now = inner.now();
+            let next = inner.timers.first_key_value().map(|(id, _)| id.due);
+            let Some(due) = next else {
+                inner = self
+                    .news
+                    .wait(inner)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            if due <= now {
+                self.fire_next_timer(&mut inner);
+                continue;
+            }
+            let speed = u64::from(inner.free_speed().unwrap_or(1));
+            let pause = Duration::from_nanos((due - now) * 100 / speed + 1);
+            let waited = self.news.wait_timeout(inner, pause);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// Chooses who runs next, firing timers while nobody can.
     fn pass_on(self: &Arc<Self>, inner: &mut Inner) {
+        if inner.free_speed().is_some() {
+            return;
+        }
         while inner.ready.is_empty() {
             if inner.over {
                 return;
             }
             if !self.fire_next_timer(inner) {
-                let who: Vec<String> = inner
-                    .threads
-                    .iter()
-                    .filter(|slot| slot.state != State::Idle)
-                    .map(|slot| format!("{:?} {:?}", slot.name, slot.state))
-                    .collect();
-                rules::stop(&format!(
-                    "*** rule broken: {}\n    asks   {}\n    found  {}\n    threads {}\n",
-                    rules::HANG.id,
-                    rules::HANG.asks,
-                    rules::HANG.source,
-                    who.join(", ")
-                ));
+                inner.hang();
             }
         }
         let next = if matches!(inner.schedule, Schedule::Random { .. }) {
@@ -324,12 +401,15 @@ impl World {
             number: inner.timer_number,
         };
         inner.timers.insert(id, (name, irql, job));
+        self.news.notify_all();
         id
     }
 
     /// True if the timer had not fired: then it never will.
     pub fn cancel_timer(&self, id: TimerId) -> bool {
-        self.lock().timers.remove(&id).is_some()
+        let removed = self.lock().timers.remove(&id).is_some();
+        self.news.notify_all();
+        removed
     }
 
     /// True if the timer has not fired and was not cancelled.
@@ -340,16 +420,59 @@ impl World {
     /// Lets whoever waits on `key` look again.
     pub fn wake(&self, key: usize) {
         let mut inner = self.lock();
+        inner.wakes += 1;
         for id in 0..inner.threads.len() {
             if inner.threads[id].state == State::Waits(key) {
-                inner.threads[id].state = State::Ready;
-                inner.ready.push_back(id);
+                inner.make_ready(id);
             }
         }
     }
 }
 
 impl Inner {
+    fn free_speed(&self) -> Option<u32> {
+        match self.schedule {
+            Schedule::Free { speed } => Some(speed),
+            _ => None,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        let elapsed = |speed: u32| self.began.elapsed().as_nanos() * u128::from(speed) / 100;
+        self.free_speed().map_or(self.now, |speed| {
+            u64::try_from(elapsed(speed)).unwrap_or(u64::MAX)
+        })
+    }
+
+    /// Nobody can go on.
+    fn hang(&self) -> ! {
+        let waiting = self.threads.iter().filter(|slot| slot.state != State::Idle);
+        let who: Vec<_> = waiting
+            .map(|slot| format!("{:?} {:?}", slot.name, slot.state))
+            .collect();
+        rules::stop(&format!(
+            "*** rule broken: {}\n    asks   {}\n    found  {}\n    threads {}\n",
+            rules::HANG.id,
+            rules::HANG.asks,
+            rules::HANG.source,
+            who.join(", ")
+        ))
+    }
+
+    fn has_turn(&self, id: ThreadId) -> bool {
+        self.threads[id].state == State::Runs && (self.current == id || self.free_speed().is_some())
+    }
+
+    fn make_ready(&mut self, id: ThreadId) {
+        if self.free_speed().is_some() {
+            self.threads[id].state = State::Runs;
+            self.threads[id].turn.notify_all();
+        } else {
+            self.threads[id].state = State::Ready;
+            self.ready.push_back(id);
+        }
+    }
+
     fn below(&mut self, bound: u64) -> u64 {
         // xorshift64*: any good mix will do, it must only repeat.
         self.random ^= self.random >> 12;
@@ -463,6 +586,10 @@ impl Thread {
         }
         match &inner.schedule {
             Schedule::Orderly => return,
+            Schedule::Free { .. } => {
+                drop(inner);
+                return std::thread::yield_now();
+            }
             Schedule::Preempt(points) => {
                 if !points.contains(&number) {
                     return;
@@ -491,8 +618,15 @@ impl Thread {
 
     /// Waits until `ready` says so; it is asked again after each [`World::wake`] of `key`.
     pub fn wait(&self, key: usize, mut ready: impl FnMut() -> bool) {
-        while !ready() {
+        loop {
+            let wakes = self.world.lock().wakes;
+            if ready() {
+                return;
+            }
             let mut inner = self.world.lock();
+            if inner.wakes != wakes {
+                continue;
+            }
             inner.threads[self.id].state = State::Waits(key);
             self.world.pass_on(&mut inner);
             self.wait_for_turn(inner);
@@ -501,8 +635,13 @@ impl Thread {
 
     fn wait_for_turn(&self, mut inner: MutexGuard<'_, Inner>) {
         let turn = Arc::clone(&inner.threads[self.id].turn);
-        while inner.current != self.id || inner.threads[self.id].state != State::Runs {
-            inner = turn.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        while !inner.has_turn(self.id) {
+            let waited = turn.wait_timeout(inner, PATIENCE);
+            let (back, result) = waited.unwrap_or_else(PoisonError::into_inner);
+            inner = back;
+            if result.timed_out() && inner.free_speed().is_some() {
+                inner.hang();
+            }
         }
     }
 
@@ -510,6 +649,25 @@ impl Thread {
     pub fn settle(&self) {
         loop {
             let mut inner = self.world.lock();
+            if inner.free_speed().is_some() {
+                let busy = |inner: &mut Inner| {
+                    let others = inner
+                        .threads
+                        .iter()
+                        .enumerate()
+                        .filter(|(id, _)| *id != self.id);
+                    let working = others
+                        .into_iter()
+                        .any(|(_, slot)| slot.state != State::Idle);
+                    working || !inner.timers.is_empty()
+                };
+                let waited = self.world.news.wait_timeout_while(inner, PATIENCE, busy);
+                let (inner, result) = waited.unwrap_or_else(PoisonError::into_inner);
+                if result.timed_out() {
+                    inner.hang();
+                }
+                return;
+            }
             if inner.ready.is_empty() {
                 let due = inner
                     .timers
@@ -544,6 +702,7 @@ impl Drop for Entered {
     fn drop(&mut self) {
         let mut inner = self.world.lock();
         inner.over = true;
+        self.world.news.notify_all();
         for slot in &inner.threads {
             slot.turn.notify_all();
         }

@@ -161,11 +161,16 @@ impl Checkout {
         ])
     }
 
+    /// wdk-build looks for Cargo.lock above it. wdk-sys does not notice another kit: each has a folder.
+    fn target(&self) -> PathBuf {
+        let folder = if has_wdk() { "driver-wdk" } else { "driver" };
+        self.root.join("target").join(folder)
+    }
+
     /// Cargo, or another of its family, set to build for Windows.
     fn cargo(&self, program: &str) -> Result<Command> {
         let kit = self.root.join("target/kit");
-        // wdk-build looks for Cargo.lock above the target folder.
-        let target = self.root.join("target/driver");
+        let target = self.target();
         let this = env::current_exe().map_err(Error::at(Path::new("xtask")))?;
         let programs = stage::programs(&self.llvm, &kit, &this)?;
         let home = env::var_os("CARGO_HOME").map(PathBuf::from);
@@ -189,7 +194,7 @@ impl Checkout {
                     self.root.display()
                 ),
             );
-        if env::var_os("WDKContentRoot").is_none() {
+        if !has_wdk() {
             if stage::stage(&self.llvm, &kit)? {
                 forget_signatures(&target);
             }
@@ -217,9 +222,14 @@ fn forget_signatures(folder: &Path) {
     }
 }
 
+/// True if the environment names a WDK to be used instead of the open kit.
+fn has_wdk() -> bool {
+    env::var_os("WDKContentRoot").is_some()
+}
+
 /// Says what begins, does it, says how long it took.
-pub fn timed<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    eprintln!("{what} ...");
+pub fn timed<T>(what: &str, detail: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    eprintln!("{what}{detail} ...");
     let start = Instant::now();
     let result = work();
     let outcome = if result.is_ok() { "done" } else { "failed" };
@@ -230,16 +240,17 @@ pub fn timed<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
-/// Builds the checkout that xtask lies in.
+/// Builds the checkout that xtask lies in; the image's path.
 pub fn build(lane: Lane, profile: Profile, cargo_flags: &[&str]) -> Result<PathBuf> {
-    let kit = if env::var_os("WDKContentRoot").is_some() {
+    let kit = if has_wdk() {
         "WDKContentRoot's WDK"
     } else {
         "the open kit"
     };
-    let what = format!("building the driver ({kit}, {})", lane.name());
-    timed(&what, || {
-        Checkout::at(root(), lane).build(profile, cargo_flags)
+    let detail = format!(" ({kit}, {})", lane.name());
+    let checkout = Checkout::at(root(), lane);
+    timed("building the driver", &detail, || {
+        checkout.build(profile, cargo_flags)
     })
 }
 

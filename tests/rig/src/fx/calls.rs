@@ -236,8 +236,15 @@ calls! {
         if lock(state).is_some_and(|(owner, _)| owner == thread.id()) {
             rules::broken(&rules::LOCK_RECURSION, &format!("{spin_lock:#x}"));
         }
-        thread.wait(std::ptr::from_ref(state) as usize, || lock(state).is_none());
-        *lock(state) = Some((thread.id(), thread.raise_for_lock()));
+        thread.wait(std::ptr::from_ref(state) as usize, || {
+            let mut owner = lock(state);
+            let free = owner.is_none();
+            if free {
+                *owner = Some((thread.id(), thread.irql()));
+            }
+            free
+        });
+        thread.raise_for_lock();
     }
 
     WdfSpinLockRelease at DISPATCH (fx, spin_lock: Handle) {

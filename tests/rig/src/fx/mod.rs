@@ -19,7 +19,7 @@ use crate::abi::{
 };
 use crate::registry::Hive;
 use crate::world::{self, World};
-use crate::{io, pool, rules};
+use crate::{etw, io, pool, rules};
 
 pub use device::{DeviceInit, DiskKeys, Pnp, Power};
 
@@ -194,6 +194,7 @@ impl Framework {
 
     /// WdfVersionUnbind.
     pub fn unbind(&self) {
+        etw::expect_unregistered(&self.node);
         let (driver, globals) = {
             let mut client = lock(&self.client);
             (

@@ -120,10 +120,15 @@ impl Framework {
                 self.evt_request_cancel(request);
                 continue;
             }
-            if state.purged || (body.sequential && !state.owned.is_empty()) {
-                break;
-            }
-            let Some(request) = state.waiting.pop_front() else {
+            let closed = state.purged || (body.sequential && !state.owned.is_empty());
+            let next = if closed {
+                None
+            } else {
+                state.waiting.pop_front()
+            };
+            let Some(request) = next else {
+                // Under the hold that found nothing to do: whoever adds something sees that the loop is over.
+                state.dispatching -= 1;
                 break;
             };
             // Under the lock: a cancel that comes first finds the request in neither list, and completes it.
@@ -134,7 +139,6 @@ impl Framework {
             drop(state);
             self.present(queue, request, &parameters);
         }
-        lock(&body.state).dispatching -= 1;
         self.world.wake(body.key());
     }
 

@@ -59,6 +59,8 @@ pub(super) struct CreatedState {
     formatted_once: bool,
     has_timer: bool,
     timer: Option<TimerId>,
+    /// Counts sends: a timeout that fires late must not end the next one.
+    sends: u64,
     timed_out: bool,
     /// Cancels on their way to the IRP. While there is one, the completion waits for it (fxrequestbase.cpp
     /// FxRequestBase::Cancel, m_IrpCompletionReferenceCount): else it could hit the next send.
@@ -113,6 +115,7 @@ impl Created {
                 formatted_once: false,
                 has_timer: false,
                 timer: None,
+                sends: 0,
                 timed_out: false,
                 cancels: 0,
                 completed_meanwhile: false,
@@ -527,6 +530,8 @@ impl Framework {
             }
             state.has_timer |= timeout.is_some();
             state.phase = Phase::Sent;
+            state.sends += 1;
+            let send = state.sends;
             if let Some(relative) = timeout.filter(|&timeout| timeout != 0) {
                 let (fx, object) = (Arc::clone(self), Arc::clone(&object));
                 let due = self.world.now() + relative.unsigned_abs();
@@ -534,7 +539,7 @@ impl Framework {
                     due,
                     "send timeout's DPC",
                     irql::DISPATCH,
-                    Box::new(move || fx.send_timed_out(&object)),
+                    Box::new(move || fx.send_timed_out(&object, send)),
                 ));
             }
             io::set_completion_routine(state.irp, sent_completed, context_of(request));
@@ -548,14 +553,14 @@ impl Framework {
         true
     }
 
-    fn send_timed_out(self: &Arc<Self>, object: &Object) {
+    fn send_timed_out(self: &Arc<Self>, object: &Object, send: u64) {
         world::current().point();
         {
             let mut state = lock(&of!(object, Created).state);
-            state.timer = None;
-            if state.phase != Phase::Sent {
+            if state.phase != Phase::Sent || state.sends != send {
                 return;
             }
+            state.timer = None;
             state.timed_out = true;
         }
         self.cancel_irp(object);

@@ -1,0 +1,278 @@
+//! Everything at once: many disks and many real threads, with random operations, answers, cancels, power changes and
+//! removals, for as long as one likes. Nothing is ordered by sleeping; what is random comes from a seed, what is raced
+//! does not.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crate::abi::irql;
+use crate::disk::Outcome;
+use crate::disk::logical_unit::LogicalUnit;
+use crate::fx::{DiskKeys, Pnp, Power};
+use crate::io::{Call, Pending};
+use crate::node::{Node, NodeError, Stack};
+use crate::port::{Answer, Cancel, Shape, Timing};
+use crate::registry::Hive;
+use crate::rules;
+use crate::world::{self, Schedule, World};
+
+/// A second of the world's, in which retries wait, is so much shorter here.
+const SPEED: u32 = 20_000;
+
+/// How much at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// How long.
+    pub time: Duration,
+    /// Disks.
+    pub disks: usize,
+    /// Threads that send requests.
+    pub threads: usize,
+    /// Where random choices come from.
+    pub seed: u64,
+}
+
+/// What was done, and how the requests ended.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Requests by how they ended.
+    pub ends: BTreeMap<u32, u64>,
+    /// Requests cancelled by their caller.
+    pub cancels: u64,
+    /// Disks removed, orderly or not.
+    pub removals: u64,
+    /// Commands that reached a port.
+    pub commands: u64,
+}
+
+impl Counts {
+    /// Requests in all.
+    pub fn requests(&self) -> u64 {
+        self.ends.values().sum()
+    }
+}
+
+struct Slot {
+    stack: RwLock<Option<Stack>>,
+    unit: LogicalUnit,
+    behaviour: Mutex<()>,
+}
+
+struct Run {
+    node: Node,
+    slots: Vec<Slot>,
+    over: AtomicBool,
+    threads_left: AtomicU64,
+    counts: Mutex<Counts>,
+}
+
+/// Loads `file` on a node and stresses it; a broken rule ends the process.
+///
+/// # Errors
+/// The driver could not be loaded.
+///
+/// # Panics
+/// If a disk does not start.
+pub fn run(file: &Path, load: Load) -> Result<Counts, NodeError> {
+    let world = World::enter(Schedule::Free { speed: SPEED });
+    let node = Node::load(world.world(), "A", file, Hive::default())?;
+    let slots = (0..load.disks).map(|_| Slot {
+        stack: RwLock::default(),
+        unit: LogicalUnit::new(),
+        behaviour: Mutex::default(),
+    });
+    let run = Arc::new(Run {
+        node,
+        slots: slots.collect(),
+        over: AtomicBool::new(false),
+        threads_left: AtomicU64::new(load.threads as u64),
+        counts: Mutex::default(),
+    });
+    for thread in 0..load.threads {
+        let run = Arc::clone(&run);
+        let mut random = Random(load.seed.wrapping_add(thread as u64 * 0x9E37_79B9) | 1);
+        let end = Instant::now() + load.time;
+        let job = move || {
+            while Instant::now() < end {
+                run.act(&mut random);
+            }
+            run.threads_left.fetch_sub(1, Ordering::SeqCst);
+            world::current().world.wake(Arc::as_ptr(&run) as usize);
+        };
+        world.world().spawn("stress", irql::PASSIVE, Box::new(job));
+    }
+    let thread = world::current();
+    thread.wait(Arc::as_ptr(&run) as usize, || {
+        run.threads_left.load(Ordering::SeqCst) == 0
+    });
+    run.over.store(true, Ordering::SeqCst);
+    for slot in &run.slots {
+        run.remove(slot, false);
+    }
+    thread.settle();
+    let Some(run) = Arc::into_inner(run) else {
+        unreachable!("all threads are idle")
+    };
+    run.node.unload();
+    Ok(run
+        .counts
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Run {
+    fn act(self: &Arc<Self>, random: &mut Random) {
+        let slot = &self.slots[random.below(self.slots.len())];
+        match random.below(100) {
+            0 => self.remove(slot, random.below(2) == 0),
+            1 | 2 => self.transition(slot, random),
+            3..20 => self.behave(slot, random),
+            _ => self.operate(slot, random),
+        }
+    }
+
+    /// Whoever sends requests holds off a REMOVE until they are sent: the lock is what a driver above would keep.
+    fn with_stack<R>(&self, slot: &Slot, f: impl FnOnce(&Stack) -> R) -> R {
+        loop {
+            if let Some(stack) = &*slot.stack.read().unwrap_or_else(PoisonError::into_inner) {
+                return f(stack);
+            }
+            let mut place = slot.stack.write().unwrap_or_else(PoisonError::into_inner);
+            if place.is_none() {
+                let disk = Arc::new(slot.unit.connect("iqn.2001-04.com.example:a"));
+                let stack = self.node.plug(disk, &DiskKeys::default());
+                *place = Some(
+                    stack.unwrap_or_else(|status| panic!("the disk did not start: {status:#x}")),
+                );
+            }
+        }
+    }
+
+    fn operate(self: &Arc<Self>, slot: &Slot, random: &mut Random) {
+        let codes = [
+            0x002D_4810,
+            0x002D_4814,
+            0x0007_4810,
+            0x0007_4814,
+            0x002D_4800,
+            0x0004_1018,
+        ];
+        let calls: Vec<Arc<Pending>> = (0..=random.below(3))
+            .map(|_| {
+                let call = Call {
+                    irql: if random.below(4) == 0 {
+                        irql::DISPATCH
+                    } else {
+                        irql::PASSIVE
+                    },
+                    output_length: 8,
+                    ..Call::ioctl(codes[random.below(codes.len())])
+                };
+                self.with_stack(slot, |stack| self.node.start(stack, &call))
+            })
+            .collect();
+        for call in &calls {
+            if random.below(3) == 0 {
+                let (run, call) = (Arc::clone(self), Arc::clone(call));
+                let job = move || {
+                    call.cancel();
+                    run.counts().cancels += 1;
+                };
+                world::current()
+                    .world
+                    .spawn("canceller", irql::PASSIVE, Box::new(job));
+            }
+        }
+        for call in calls {
+            let end = call.wait();
+            *self
+                .counts()
+                .ends
+                .entry(end.status.cast_unsigned())
+                .or_default() += 1;
+        }
+    }
+
+    fn behave(&self, slot: &Slot, random: &mut Random) {
+        let timing = [Timing::Later, Timing::Later, Timing::Inline, Timing::Never][random.below(4)];
+        let shape = [Shape::Success, Shape::Error][random.below(2)];
+        let cancel = [Cancel::Honoured, Cancel::Late, Cancel::Ignored][random.below(3)];
+        // One that neither answers nor lets itself be cancelled would keep a removal for ever, as on Windows.
+        let timing = if cancel == Cancel::Ignored && timing == Timing::Never {
+            Timing::Later
+        } else {
+            timing
+        };
+        let mut sense = vec![0; 18];
+        (sense[0], sense[2], sense[7]) = (0x70, u8::try_from(random.below(16)).unwrap_or(0), 10);
+        sense[12] = [0x04, 0x20, 0x29, 0x3A][random.below(4)];
+        let status = [0x00, 0x02, 0x02, 0x08, 0x18, 0x28, 0x40][random.below(7)];
+        self.with_stack(slot, |stack| {
+            // Not even between the two calls may a command find a port that would never end it.
+            let _one_at_a_time = slot
+                .behaviour
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if cancel == Cancel::Ignored {
+                stack.port.behave(shape, timing);
+                stack.port.on_cancel(cancel);
+            } else {
+                stack.port.on_cancel(cancel);
+                stack.port.behave(shape, timing);
+            }
+            let outcome = Outcome::Status {
+                status,
+                sense,
+                data: Vec::new(),
+            };
+            stack.port.script([Answer::Target(outcome)]);
+            self.counts().commands += stack.port.take_seen().len() as u64;
+            stack.port.take_foreign();
+        });
+    }
+
+    fn transition(&self, slot: &Slot, random: &mut Random) {
+        self.with_stack(slot, |stack| match random.below(4) {
+            0 => drop(self.node.pnp(stack, Pnp::SurpriseRemoval)),
+            1 => drop(self.node.pnp(stack, Pnp::QueryRemove)),
+            2 => drop(self.node.power(stack, Power::D3)),
+            _ => drop(self.node.power(stack, Power::D0)),
+        });
+    }
+
+    fn remove(&self, slot: &Slot, surprise: bool) {
+        let mut place = slot.stack.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(stack) = place.take() else { return };
+        if surprise {
+            self.node.pnp(&stack, Pnp::SurpriseRemoval);
+        }
+        let port = self.node.unplug(stack);
+        if port.outstanding() != 0 {
+            rules::broken(
+                &rules::HANG,
+                "a pass-through is out after its device was removed",
+            );
+        }
+        let mut counts = self.counts();
+        counts.removals += 1;
+        counts.commands += port.take_seen().len() as u64;
+    }
+
+    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % bound.max(1)
+    }
+}
