@@ -137,6 +137,8 @@ struct State {
     /// The pass-throughs that are out.
     out: HashMap<usize, Out>,
     sends: u64,
+    /// Pass-throughs that came without a cancel asked for on their way.
+    wanted: u64,
     claimed: bool,
     script: VecDeque<Answer>,
     repeated: Option<Answer>,
@@ -176,6 +178,7 @@ impl Port {
                     cancel: Cancel::Honoured,
                     out: HashMap::new(),
                     sends: 0,
+                    wanted: 0,
                     claimed: true,
                     script: VecDeque::new(),
                     repeated: None,
@@ -221,6 +224,11 @@ impl Port {
     /// What it does about a cancel from now on.
     pub fn on_cancel(&self, cancel: Cancel) {
         self.state().cancel = cancel;
+    }
+
+    /// How many pass-throughs have come that nobody had asked to cancel before.
+    pub fn wanted(&self) -> u64 {
+        self.state().wanted
     }
 
     /// How many pass-throughs are out.
@@ -321,7 +329,8 @@ impl Port {
     fn pass_through(self: &Arc<Self>, irp: *mut IRP, minor: u8) -> Status {
         let (request, room) = check_form(irp, minor);
         let (timing, cancel) = {
-            let state = self.state();
+            let mut state = self.state();
+            state.wanted += u64::from(!io::is_cancelled(irp));
             (state.timing, state.cancel)
         };
         if timing == Timing::Inline {

@@ -50,13 +50,15 @@ impl Framework {
             return complete_with(irp, status::INSUFFICIENT_RESOURCES);
         }
         let body = of!(queue, Queue);
-        if lock(&body.state).purged {
-            return complete_with(irp, status::INVALID_DEVICE_STATE);
-        }
         let request = self.create_claimed(queue.handle, irp);
-        io::mark_pending(irp);
         let late = {
             let mut state = lock(&body.state);
+            if state.purged {
+                drop(state);
+                self.retire(request, irp);
+                return complete_with(irp, status::INVALID_DEVICE_STATE);
+            }
+            io::mark_pending(irp);
             state.waiting.push_back(request);
             io::set_cancel_routine(irp, Some(super::request::cancel_claimed));
             io::is_cancelled(irp) && io::set_cancel_routine(irp, None)
@@ -80,10 +82,14 @@ impl Framework {
     /// A request's cancel routine was called: waiting or marked cancelable.
     pub(super) fn request_cancelled(self: &Arc<Self>, queue: &Arc<Object>, request: Handle) {
         let body = of!(queue, Queue);
-        if lock(&body.state).waiting.contains(&request) {
-            return self.cancel_waiting(queue, request);
+        {
+            let mut state = lock(&body.state);
+            if !state.owned.contains(&request) {
+                drop(state);
+                return self.cancel_waiting(queue, request);
+            }
+            state.cancelled.push_back(request);
         }
-        lock(&body.state).cancelled.push_back(request);
         self.dispatch_internal(queue);
     }
 

@@ -211,7 +211,7 @@ impl Framework {
         finish_irp(irp, status, 0);
     }
 
-    fn retire(&self, request: Handle, irp: *mut IRP) {
+    pub(super) fn retire(&self, request: Handle, irp: *mut IRP) {
         lock(&self.by_irp).remove(&(irp as usize));
         self.delete(request);
     }
