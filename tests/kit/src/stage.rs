@@ -19,6 +19,8 @@ const NTDDSCSI: &str = include_str!("../include/ntddscsi.h");
 const WDF: &str = include_str!("../include/wdf.h");
 const STUB: &str = include_str!("../stub/WdfDriverEntry.c");
 const NTOSKRNL: &str = include_str!("../def/ntoskrnl.def");
+const WINDOWS: &str = include_str!("../host/windows.rs");
+const EMPTY: &str = include_str!("../host/empty.rs");
 const WDFLDR: &str = include_str!("../def/WdfLdr.def");
 
 /// Headers that wdk-sys includes (features none and `storage`) and the driver needs nothing from.
@@ -86,6 +88,9 @@ pub fn stage(llvm: &Llvm, root: &Path) -> Result<bool> {
     Ok(changed)
 }
 
+/// Where, beside the programs, the sources lie that stand in for crates which do not compile on this host.
+pub(crate) const STAND_INS: &str = "stand-ins";
+
 /// Puts `program`, which calls [`crate::wrapper::main`], into the kit under the names that it acts by, and clang under
 /// the name by which it takes the arguments of Microsoft's compiler. Returns their folder.
 ///
@@ -93,7 +98,9 @@ pub fn stage(llvm: &Llvm, root: &Path) -> Result<bool> {
 /// If a link can't be made.
 pub fn programs(llvm: &Llvm, root: &Path, program: &Path) -> Result<PathBuf> {
     let folder = root.join("bin");
-    create(&folder)?;
+    for (name, text) in [("windows.rs", WINDOWS), ("empty.rs", EMPTY)] {
+        write(&folder.join(STAND_INS).join(name), text.as_bytes())?;
+    }
     let clang = llvm.tool("clang");
     for (name, to) in NAMES
         .map(|name| (name, program))

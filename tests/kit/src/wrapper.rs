@@ -11,7 +11,8 @@
 //! As linker it gives lld-link every input under a stable name in one folder: the PDB holds those names, and rustc's
 //! folder for temporary objects has a random one. As llvm-lib it is lld-link's own librarian, which saves a package.
 
-use crate::{Error, Llvm, Result, run, write};
+use crate::stage::STAND_INS;
+use crate::{Error, Llvm, Result, run};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -43,9 +44,6 @@ const REPLACEMENTS: [(&str, usize, &str, &str); 2] = [
     ),
 ];
 
-const WINDOWS: &str = include_str!("../host/windows.rs");
-const EMPTY: &str = include_str!("../host/empty.rs");
-
 /// Does the work of the program in whose name it was called, if it is one of [`NAMES`]; the exit status.
 #[must_use]
 pub fn main() -> Option<i32> {
@@ -75,7 +73,7 @@ fn rustc(rustc: &OsStr, this: &Path, arguments: impl Iterator<Item = OsString>) 
         .iter()
         .any(|a| a.as_encoded_bytes().starts_with(b"--target"));
     if host {
-        substitute(&mut arguments)?;
+        substitute(this, &mut arguments)?;
         arguments.extend(["--cfg", "open_kit"].map(OsString::from));
     } else {
         arguments.push(joined("-Clinker=", &this.with_file_name("lld-link")));
@@ -93,22 +91,22 @@ fn rustc(rustc: &OsStr, this: &Path, arguments: impl Iterator<Item = OsString>) 
 }
 
 /// Exchanges the root file of a crate that does not compile on this host.
-fn substitute(arguments: &mut [OsString]) -> Result<()> {
+fn substitute(this: &Path, arguments: &mut [OsString]) -> Result<()> {
     let after = |name: &str| arguments.iter().skip_while(|a| *a != name).nth(1).cloned();
     let (Some(name), Some(out)) = (after("--crate-name"), after("--out-dir")) else {
         return Ok(());
     };
-    let out = PathBuf::from(out).join("../open-kit");
+    let stand_in = |file| this.with_file_name(STAND_INS).join(file);
     let root = match name.to_str() {
-        Some("wdk_build") => wdk_build(&out)?,
-        Some("windows") => stand_in(&out, "windows.rs", WINDOWS)?,
+        Some("wdk_build") => wdk_build(&PathBuf::from(out).join("../open-kit"))?,
+        Some("windows") => stand_in("windows.rs"),
         Some(
             "windows_collections"
             | "windows_core"
             | "windows_future"
             | "windows_numerics"
             | "windows_threading",
-        ) => stand_in(&out, "empty.rs", EMPTY)?,
+        ) => stand_in("empty.rs"),
         _ => return Ok(()),
     };
     let source = arguments
@@ -118,12 +116,6 @@ fn substitute(arguments: &mut [OsString]) -> Result<()> {
         .ok_or_else(|| Error::new(format!("{}: no src/lib.rs to exchange", name.display())))? =
         root.into();
     Ok(())
-}
-
-fn stand_in(out: &Path, name: &str, text: &str) -> Result<PathBuf> {
-    let path = out.join(name);
-    write(&path, text.as_bytes())?;
-    Ok(path)
 }
 
 fn wdk_build(out: &Path) -> Result<PathBuf> {

@@ -70,6 +70,8 @@ pub enum Shape {
 pub enum Timing {
     /// Later, on another thread, at DISPATCH_LEVEL: a miniport's DPC.
     Later,
+    /// As `Later`, a second after it came.
+    Slow,
     /// Before the dispatch routine returns, at PASSIVE_LEVEL.
     Inline,
     /// Not by itself: when it is cancelled, or by [`Port::release`].
@@ -139,6 +141,8 @@ struct State {
     sends: u64,
     /// Pass-throughs that came without a cancel asked for on their way.
     wanted: u64,
+    /// Operation codes of the commands that were answered with proof.
+    proven: Vec<u8>,
     claimed: bool,
     script: VecDeque<Answer>,
     repeated: Option<Answer>,
@@ -179,6 +183,7 @@ impl Port {
                     out: HashMap::new(),
                     sends: 0,
                     wanted: 0,
+                    proven: Vec::new(),
                     claimed: true,
                     script: VecDeque::new(),
                     repeated: None,
@@ -229,6 +234,12 @@ impl Port {
     /// How many pass-throughs have come that nobody had asked to cancel before.
     pub fn wanted(&self) -> u64 {
         self.state().wanted
+    }
+
+    /// Operation codes of the commands whose GOOD was given back since the last call of this: one that was executed and
+    /// then cancelled is not among them.
+    pub fn take_proven(&self) -> Vec<u8> {
+        std::mem::take(&mut self.state().proven)
     }
 
     /// How many pass-throughs are out.
@@ -364,8 +375,10 @@ impl Port {
                 return status::PENDING;
             }
         }
-        if timing == Timing::Later {
-            self.finish_later(irp as usize, send);
+        match timing {
+            Timing::Later => self.finish_later(irp as usize, send),
+            Timing::Slow => self.finish_slowly(irp as usize, send),
+            Timing::Inline | Timing::Never => {}
         }
         status::PENDING
     }
@@ -401,6 +414,14 @@ impl Port {
         let port = Arc::clone(self);
         self.world
             .spawn("port", irql::PASSIVE, Box::new(move || port.run(irp, send)));
+    }
+
+    fn finish_slowly(self: &Arc<Self>, irp: usize, send: u64) {
+        const SECOND: u64 = 10_000_000;
+        let port = Arc::clone(self);
+        let due = self.world.now() + SECOND;
+        let job = Box::new(move || port.run(irp, send));
+        self.world.set_timer(due, "slow port", irql::PASSIVE, job);
     }
 
     /// A miniport's life of one command: start, execute, complete in a DPC; unless a cancel was first.
@@ -500,6 +521,9 @@ impl Port {
         let structure = unsafe { &mut *buffer.cast::<SCSI_PASS_THROUGH>() };
         if let Some(scsi_status) = scsi_status {
             structure.ScsiStatus = scsi_status;
+        }
+        if status::is_success(status) && information >= SPT && scsi_status == Some(0) {
+            self.state().proven.push(structure.Cdb[0]);
         }
         let length = sense
             .len()

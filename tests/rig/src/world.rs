@@ -13,7 +13,7 @@ use crate::abi::{Status, irql};
 use crate::rules;
 
 /// How long a thread of a free world may wait before that counts as a hang.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Number of a thread in its world.
 pub type ThreadId = usize;

@@ -419,7 +419,7 @@ fn success_is_claimed_on_proof_alone() {
                     proof,
                     "{status:#x}, Information {information}, ScsiStatus {scsi_status:?}: {got:x?}"
                 );
-                assert!(got.status == 0 || got.status < 0, "an error is an error");
+                assert!(got.status <= 0, "an error is an error");
                 // What was not asked for.
                 port.forget_script();
             }
@@ -736,7 +736,8 @@ fn loading_and_unloading_1000_times_leaks_nothing() {
 
 #[test]
 fn no_interleaving_of_cancel_removal_and_answers_loses_or_repeats_a_completion() {
-    for seed in 0..400 {
+    let cancels = [Cancel::Honoured, Cancel::Late, Cancel::Ignored];
+    for (seed, cancel) in (0..400).zip(cancels.into_iter().cycle()) {
         let schedule = Schedule::Random { seed, one_in: 3 };
         let Bench {
             node,
@@ -745,7 +746,7 @@ fn no_interleaving_of_cancel_removal_and_answers_loses_or_repeats_a_completion()
             world,
         } = Bench::with(schedule, Hive::default(), &DiskKeys::default());
         let port = Arc::clone(&stack.port);
-        port.on_cancel([Cancel::Honoured, Cancel::Late, Cancel::Ignored][seed as usize % 3]);
+        port.on_cancel(cancel);
         if seed % 2 == 0 {
             unit.attention(0x29, 0);
             port.script([

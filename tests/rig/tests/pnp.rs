@@ -1,4 +1,4 @@
-//! PnP and power requests with operations in every state: who is served, who is ended and with what.
+//! Plug and Play and power requests with operations in every state: who is served, who is ended and with what.
 
 use std::sync::{Arc, Mutex};
 
@@ -224,11 +224,11 @@ fn requests_that_arrive_at_any_point_of_a_removal_end_and_foreign_ones_pass() {
             let first = node.start(&stack, &Call::ioctl(RESERVE));
             let (node, stack) = (Arc::new(node), Arc::new(stack));
             let arrived = Arc::new(Mutex::new(None));
-            let (ends, arrives, below) =
+            let (ends, sender, below) =
                 (Arc::clone(&arrived), Arc::clone(&node), Arc::clone(&stack));
             let job = move || {
-                let foreign = arrives.call(&below, &Call::ioctl(FOREIGN));
-                let ours = arrives.call(&below, &Call::ioctl(RESERVE));
+                let foreign = sender.call(&below, &Call::ioctl(FOREIGN));
+                let ours = sender.call(&below, &Call::ioctl(RESERVE));
                 *ends.lock().unwrap() =
                     Some((foreign.status.cast_unsigned(), ours.status.cast_unsigned()));
             };

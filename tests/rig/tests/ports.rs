@@ -69,7 +69,7 @@ impl Bench {
     }
 }
 
-/// A pass-through of the caller's own: TEST UNIT READY with room for 32 bytes of sense (SCSI_PASS_THROUGH, ntddscsi.h).
+/// A pass-through of the caller's own: TEST UNIT READY with room for 32 bytes of sense (`SCSI_PASS_THROUGH`, ntddscsi.h).
 fn test_unit_ready(minor: u8) -> Call {
     let mut input = vec![0; 56 + 32];
     input[0] = 56; // Length
@@ -84,7 +84,7 @@ fn test_unit_ready(minor: u8) -> Call {
     }
 }
 
-/// NTSTATUS, Information and ScsiStatus that come up from a port.
+/// NTSTATUS, Information and `ScsiStatus` that come up from a port.
 type Below = (u32, u64, u8);
 
 struct Row {

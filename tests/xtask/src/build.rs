@@ -72,8 +72,7 @@ impl Lane {
                 program
                     .env_remove("RUSTUP_TOOLCHAIN")
                     .env_remove("LD_LIBRARY_PATH")
-                    .env("RUSTC_BOOTSTRAP", "1");
-                program
+                    .env("RUSTC_BOOTSTRAP", "1")
                     .env("CARGO", "/usr/bin/cargo")
                     .env("RUSTC", "/usr/bin/rustc")
                     .env("RUSTDOC", "/usr/bin/rustdoc");
@@ -125,21 +124,19 @@ impl Checkout {
             cargo.arg("--release");
         }
         run(&mut cargo)?;
-        let folder = if profile == Profile::Release {
-            "release"
-        } else {
-            "debug"
+        let folder = match profile {
+            Profile::Release => "release",
+            Profile::Dev => "debug",
         };
-        let built = self.root.join("target/driver").join(TARGET).join(folder);
+        let built = self.target().join(TARGET).join(folder);
         let package = self.root.join("target/package");
         fs::create_dir_all(&package).map_err(Error::at(&package))?;
-        for (from, to) in [
-            ("resvflt.dll", "resvflt.sys"),
-            ("resvflt.pdb", "resvflt.pdb"),
-        ] {
-            fs::copy(built.join(from), package.join(to)).map_err(Error::at(&built.join(from)))?;
+        let image = package.join("resvflt.sys");
+        for (from, to) in [("dll", "sys"), ("pdb", "pdb")] {
+            let from = built.join("resvflt").with_extension(from);
+            fs::copy(&from, image.with_extension(to)).map_err(Error::at(&from))?;
         }
-        Ok(package.join("resvflt.sys"))
+        Ok(image)
     }
 
     /// Lints the driver as it is compiled for Windows.
@@ -180,6 +177,9 @@ impl Checkout {
         let mut cargo = self.lane.program(program);
         cargo
             .current_dir(&self.root)
+            // They would take the place of .cargo/config.toml's flags.
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env("CARGO_TARGET_DIR", &target)
             .env("LIBCLANG_PATH", self.llvm.libraries())
             .env("RUSTC_WRAPPER", programs.join("rustc"))

@@ -7,8 +7,8 @@
 compile_error!("on Windows the WDK builds the driver: cargo build, or cargo make (Makefile.toml)");
 
 mod build;
-mod demo;
 mod packages;
+mod rig;
 mod test;
 
 use open_kit::{Error, Result};
@@ -18,6 +18,8 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
   build [--dev]                              target/package/resvflt.sys and its PDB
   demo [--target embedded|iscsi] [--json]    two nodes want one disk; builds the driver first if need be
+  faults [--quick]                           every fault at every step; --only NAME --from N repeats a case
+  stress [--seconds N] [--seed N]            many disks and threads at once
   test                                       formatting, lints, build, all tests, reproducibility";
 
 /// How a command ended.
@@ -49,7 +51,7 @@ fn command(arguments: &[String]) -> Result<End> {
     match arguments[..] {
         ["build"] => build::command(build::Profile::Release),
         ["build", "--dev"] => build::command(build::Profile::Dev),
-        ["demo", ref rest @ ..] => demo::command(rest),
+        [program @ ("demo" | "faults" | "stress"), ref rest @ ..] => rig::command(program, rest),
         ["test"] => test::command(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

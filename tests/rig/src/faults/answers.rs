@@ -70,16 +70,28 @@ impl Bench {
         if first(0) == Some(0x16) && end.information == 0 && got == expected {
             return Ok(());
         }
+        let said = seen
+            .first()
+            .map_or_else(String::new, |seen| words(&seen.answer));
         Err(format!(
-            "{}; expected {expected:x?}, got {got:x?}",
-            seen.first()
-                .map_or_else(String::new, |seen| format!("{shape:?} {:x?}", seen.answer))
+            "{said}, shape {shape:?}: expected {expected:x?}, got {got:x?}"
         ))
     }
 
     fn end(self) {
         self.node.unplug(self.stack);
         self.node.unload();
+    }
+}
+
+/// An answer in a line.
+fn words(answer: &Answer) -> String {
+    match answer {
+        Answer::Target(Outcome::Status { status, sense, .. }) => {
+            let (length, codes) = (sense.len(), &sense[..sense.len().min(18)]);
+            format!("status {status:02x}, {length} bytes of sense {codes:02x?}")
+        }
+        other => format!("{other:x?}"),
     }
 }
 

@@ -12,12 +12,14 @@ use crate::disk::{GOOD, Outcome};
 use crate::fx::{DiskKeys, Pnp};
 use crate::io::{Call, Pending};
 use crate::node::{Node, Stack};
-use crate::port::{Answer, Cancel, Shape, Timing};
+use crate::port::{Answer, Cancel, Seen, Shape, Timing};
 use crate::registry::Hive;
 use crate::world::{self, Entered, Schedule, World};
 
 const RESERVE: u32 = 0x002D_4810;
 const RELEASE: u32 = 0x002D_4814;
+const RESERVE_6: u8 = 0x16;
+const RELEASE_6: u8 = 0x17;
 
 /// What happens to an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,12 +54,14 @@ struct Plan {
 
 const FIRSTS: [First; 3] = [First::Good, First::Attention, First::Busy];
 
-/// A port that completes inline has no time to be cancelled in.
-const PORTS: [(Timing, Cancel); 4] = [
+/// A port that completes inline has no time to be cancelled in; a slow one that ignores it may take its time.
+const PORTS: [(Timing, Cancel); 6] = [
     (Timing::Inline, Cancel::Ignored),
     (Timing::Later, Cancel::Honoured),
     (Timing::Later, Cancel::Late),
     (Timing::Later, Cancel::Ignored),
+    (Timing::Slow, Cancel::Honoured),
+    (Timing::Slow, Cancel::Late),
 ];
 
 fn plans_with(event: Event) -> impl Iterator<Item = Plan> {
@@ -164,10 +168,11 @@ fn play(
     let found = Points {
         before,
         operations: ends.points - before,
-        event: lock(&scene.calls.event).unwrap_or(0),
+        event: ends.event.map_or(0, |event| event.points),
     };
-    let result = scene.judge(plan, place, &ends);
-    let ended = scene.end(plan.event, place);
+    let event = ends.event.map(|_| plan.event);
+    let result = scene.judge(event, place.preempted != 0, &ends);
+    let ended = scene.end(event);
     let what = |why| format!("{plan:?}, {place:?}: {why}");
     (found, result.and(ended).map_err(what))
 }
@@ -186,10 +191,10 @@ struct Scene {
 struct Calls {
     /// The first operation.
     first: Mutex<Option<Arc<Pending>>>,
-    /// The one that the event added.
-    added: Mutex<Option<Arc<Pending>>>,
-    /// How many points the event's thread took, once it is done.
-    event: Mutex<Option<u64>>,
+    /// The second one.
+    second: Mutex<Option<Arc<Pending>>>,
+    /// Once the event's thread is done.
+    event: Mutex<Option<Happened>>,
 }
 
 impl Calls {
@@ -198,30 +203,60 @@ impl Calls {
     }
 }
 
+/// What the event's thread saw.
+#[derive(Clone, Copy)]
+struct Happened {
+    /// The points that it took.
+    points: u64,
+    /// The time at which it began.
+    at: u64,
+    /// The pass-throughs that had come to the port when it was done.
+    wanted: u64,
+}
+
 /// How the operations of a run ended.
 struct Ends {
     first: Status,
     second: Status,
+    event: Option<Happened>,
     /// The number of the last point that passed.
     points: u64,
+    /// The time when the first was over, and when both were.
+    at: [u64; 2],
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the caller of an operation may get: served, cancelled, on a disk that is gone, on one that is being removed.
+/// What an operation may end with: served, cancelled, on a disk that is gone, on one that is being removed.
 const SERVED: &[Status] = &[status::SUCCESS];
 const CANCELLED: &[Status] = &[status::SUCCESS, status::CANCELLED];
 const GONE: &[Status] = &[status::SUCCESS, status::DEVICE_NOT_CONNECTED];
 const REMOVED: &[Status] = &[
     status::SUCCESS,
     status::DEVICE_NOT_CONNECTED,
-    // Still queued at the purge; after it; when the filter is gone, by the port.
+    // Still queued at the purge; after it; by the port, when the filter is gone.
     status::CANCELLED,
     status::INVALID_DEVICE_STATE,
     status::INVALID_DEVICE_REQUEST,
 ];
+
+/// What an event lets the first, the second and a later operation end with.
+type Permitted = (
+    &'static [Status],
+    &'static [Status],
+    Option<&'static [Status]>,
+);
+
+const fn permitted(event: Option<Event>) -> Permitted {
+    match event {
+        None | Some(Event::Second) => (SERVED, SERVED, Some(SERVED)),
+        Some(Event::Cancel) => (CANCELLED, SERVED, Some(SERVED)),
+        Some(Event::Surprise) => (GONE, GONE, Some(&[status::DEVICE_NOT_CONNECTED])),
+        Some(Event::Remove) => (REMOVED, REMOVED, None),
+    }
+}
 
 impl Scene {
     fn new(walk: &Walk<'_>, plan: Plan, schedule: Schedule) -> Result<Self, String> {
@@ -252,7 +287,7 @@ impl Scene {
         let (node, stack) = (Arc::clone(&self.node), Arc::clone(&self.stack));
         let (calls, world) = (Arc::clone(&self.calls), Arc::clone(self.world.world()));
         Box::new(move || {
-            let began = world.points();
+            let (began, at) = (world.points(), world.now());
             match event {
                 Event::Cancel => {
                     let first = lock(&calls.first).clone();
@@ -263,93 +298,133 @@ impl Scene {
                 Event::Surprise => drop(node.pnp(&stack, Pnp::SurpriseRemoval)),
                 Event::Remove => drop(node.pnp(&stack, Pnp::Remove)),
                 Event::Second => {
-                    let added = node.start(&stack, &Call::ioctl(RELEASE));
-                    *lock(&calls.added) = Some(added);
+                    let second = node.start(&stack, &Call::ioctl(RELEASE));
+                    *lock(&calls.second) = Some(second);
                 }
             }
-            *lock(&calls.event) = Some(world.points() - began);
+            *lock(&calls.event) = Some(Happened {
+                points: world.points() - began,
+                at,
+                wanted: stack.port.wanted(),
+            });
             world.wake(calls.key());
         })
     }
 
     /// A RESERVE, and a RELEASE behind it unless the event sends that.
     fn operate(&self, event: Event, place: Place) -> Ends {
-        let (calls, release) = (&self.calls, Call::ioctl(RELEASE));
-        let first = self
-            .node
-            .start_noting(&self.stack, &Call::ioctl(RESERVE), |pending| {
-                *lock(&calls.first) = Some(Arc::clone(pending));
-            });
+        let (calls, reserve) = (&self.calls, Call::ioctl(RESERVE));
+        let note = |pending: &Arc<Pending>| *lock(&calls.first) = Some(Arc::clone(pending));
+        let first = self.node.start_noting(&self.stack, &reserve, note);
         if event != Event::Second {
-            *lock(&calls.added) = Some(self.node.start(&self.stack, &release));
+            let second = self.node.start(&self.stack, &Call::ioctl(RELEASE));
+            *lock(&calls.second) = Some(second);
         }
         let first = first.wait().status;
         let thread = world::current();
-        if place.event != 0 && event == Event::Second {
-            thread.wait(calls.key(), || lock(&calls.event).is_some());
+        let first_at = thread.world.now();
+        let happened = || place.event == 0 || lock(&calls.event).is_some();
+        if event == Event::Second {
+            thread.wait(calls.key(), happened);
         }
-        let second = lock(&calls.added).take();
+        let second = lock(&calls.second).take();
         let second = second.map_or(status::SUCCESS, |second| second.wait().status);
-        let points = self.world.world().points();
-        if place.event != 0 {
-            thread.wait(calls.key(), || lock(&calls.event).is_some());
-        }
+        let (points, at) = (thread.world.points(), [first_at, thread.world.now()]);
+        thread.wait(calls.key(), happened);
         thread.settle();
         Ends {
             first,
             second,
+            event: *lock(&calls.event),
             points,
+            at,
         }
     }
 
-    fn judge(&self, plan: Plan, place: Place, ends: &Ends) -> Result<(), String> {
-        let happened = place.event != 0;
-        let (first, second, next): (&[Status], &[Status], Option<Status>) = match plan.event {
-            Event::Cancel if happened => (CANCELLED, SERVED, Some(status::SUCCESS)),
-            Event::Surprise if happened => (GONE, GONE, Some(status::DEVICE_NOT_CONNECTED)),
-            Event::Remove if happened => (REMOVED, REMOVED, None),
-            _ => (SERVED, SERVED, Some(status::SUCCESS)),
+    /// `early`: a preempted thread's timers may fire early, and so may the send timeout.
+    fn judge(&self, event: Option<Event>, early: bool, ends: &Ends) -> Result<(), String> {
+        let (first, second, next) = permitted(event);
+        let permits = |what, permitted: &[Status], end| {
+            if permitted.contains(&end) || (early && end == status::IO_TIMEOUT) {
+                return Ok(());
+            }
+            Err(format!("the {what} ends {end:#010x}"))
         };
-        // A preempted thread's timers may fire early.
-        let early = place.preempted != 0;
-        let permits = |permitted: &[Status], end| {
-            permitted.contains(&end) || (early && end == status::IO_TIMEOUT)
-        };
-        if !permits(first, ends.first) {
-            return Err(format!("the first ends {:#010x}", ends.first));
-        }
-        if !permits(second, ends.second) {
-            return Err(format!("the second ends {:#010x}", ends.second));
-        }
-        let seen = self.stack.port.take_seen();
-        let executed = seen
-            .iter()
-            .rev()
-            .find(|seen| seen.scsi_status() == Some(GOOD));
-        let last = executed.and_then(|seen| seen.cdb.first());
-        if self.unit.holder().is_some() != (last == Some(&0x16)) {
-            return Err(format!(
-                "{last:x?} was executed last, {:?} holds the unit",
-                self.unit.holder()
-            ));
+        permits("first", first, ends.first)?;
+        permits("second", second, ends.second)?;
+        if let (Some(event), Some(happened)) = (event, &ends.event) {
+            self.proof(ends)?;
+            self.stopped(event, early, happened, ends)?;
         }
         let Some(next) = next else { return Ok(()) };
-        let end = self.node.call(&self.stack, &Call::ioctl(RESERVE)).status;
-        if !permits(&[next], end) {
-            return Err(format!("the next one ends {end:#010x}, not {next:#010x}"));
+        let end = self.node.call(&self.stack, &Call::ioctl(RESERVE));
+        permits("next one", next, end.status)
+    }
+
+    /// A caller is told of success on proof, and then always; and the last command tells whether the unit is held.
+    fn proof(&self, ends: &Ends) -> Result<(), String> {
+        let port = &self.stack.port;
+        let proven = port.take_proven();
+        for (end, code) in [(ends.first, RESERVE_6), (ends.second, RELEASE_6)] {
+            let succeeded = end == status::SUCCESS;
+            if succeeded != proven.contains(&code) {
+                return Err(format!("{end:#010x}, and GOOD was given to {proven:02x?}"));
+            }
+        }
+        let seen = port.take_seen();
+        let good = |seen: &&Seen| seen.scsi_status() == Some(GOOD);
+        let last = seen.iter().rev().find(good);
+        let last = last.and_then(|seen| seen.cdb.first()).copied();
+        let holder = self.unit.holder();
+        if holder.is_some() != (last == Some(RESERVE_6)) {
+            return Err(format!(
+                "{last:02x?} came last, and {holder:?} holds the unit"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A stop is heard: nothing waits for a timer any more, and on a disk that is gone nothing new is sent.
+    fn stopped(
+        &self,
+        event: Event,
+        early: bool,
+        happened: &Happened,
+        ends: &Ends,
+    ) -> Result<(), String> {
+        let over = match event {
+            Event::Cancel => Some(ends.at[0]),
+            Event::Surprise | Event::Remove => Some(ends.at[1]),
+            Event::Second => None,
+        };
+        if let Some(over) = over
+            && !early
+            && over > happened.at
+        {
+            let waited = over - happened.at;
+            return Err(format!("it takes {waited} times 100 ns more"));
+        }
+        if ![Event::Surprise, Event::Remove].contains(&event) {
+            return Ok(());
+        }
+        if self.stack.port.wanted() != happened.wanted {
+            return Err("a command is sent afterwards".into());
+        }
+        if ends.first == status::DEVICE_NOT_CONNECTED && ends.second == status::SUCCESS {
+            return Err("the second is served though the first found the disk gone".into());
         }
         Ok(())
     }
 
     /// Removes the disk, unloads the driver, and so looks for leaks.
-    fn end(self, event: Event, place: Place) -> Result<(), String> {
+    fn end(self, event: Option<Event>) -> Result<(), String> {
         let (Ok(node), Ok(stack)) = (
             Arc::try_unwrap(self.node).map_err(drop),
             Arc::try_unwrap(self.stack).map_err(drop),
         ) else {
             return Err("the event's thread is not done".into());
         };
-        if event != Event::Remove || place.event == 0 {
+        if event != Some(Event::Remove) {
             node.unplug(stack);
         }
         node.unload();

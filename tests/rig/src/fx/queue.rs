@@ -169,7 +169,7 @@ impl Framework {
                     output,
                     input,
                     parameters.IoControlCode,
-                )
+                );
             };
         });
     }

@@ -1,4 +1,4 @@
-//! Shows the built driver at work: the rig's `demo` program, with what it needs.
+//! The rig's programs, with what they need: the built driver, and for a real target its packages.
 
 use crate::End;
 use crate::build::{self, Lane, Profile};
@@ -8,7 +8,8 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-pub fn command(arguments: &[&str]) -> Result<End> {
+/// Runs `demo`, `faults` or `stress` on the built driver.
+pub fn command(program: &str, arguments: &[&str]) -> Result<End> {
     let iscsi = arguments
         .windows(2)
         .any(|pair| pair == ["--target", "iscsi"])
@@ -23,15 +24,22 @@ pub fn command(arguments: &[&str]) -> Result<End> {
         return Ok(End::Missing);
     }
     let image = build::build(lane, Profile::Release, &["--quiet"])?;
-    let mut demo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    demo.current_dir(build::root())
+    let mut rig = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    rig.current_dir(build::root())
         .env("LIBCLANG_PATH", Llvm::find().libraries());
-    demo.args(["run", "--quiet", "--locked", "--package=rig", "--bin=demo"]);
+    rig.args([
+        "run",
+        "--quiet",
+        "--locked",
+        "--package=rig",
+        "--bin",
+        program,
+    ]);
     if iscsi {
-        demo.arg("--features=iscsi");
+        rig.arg("--features=iscsi");
     }
-    demo.arg("--").arg("--image").arg(image).args(arguments);
-    let status = demo.status().map_err(Error::at(Path::new("cargo")))?;
+    rig.arg("--").arg("--image").arg(image).args(arguments);
+    let status = rig.status().map_err(Error::at(Path::new("cargo")))?;
     Ok(if status.success() {
         End::Good
     } else {
