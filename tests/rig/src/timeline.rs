@@ -468,6 +468,7 @@ const fn ioctl_name(code: u32) -> Option<&'static str> {
         0x0002_4814 => "IOCTL_CDROM_RELEASE",
         0x001F_4810 => "IOCTL_TAPE_RESERVE",
         0x001F_4814 => "IOCTL_TAPE_RELEASE",
+        0x0004_1018 => "IOCTL_SCSI_GET_ADDRESS",
         _ => return None,
     })
 }
