@@ -42,9 +42,18 @@ impl Driver for Filter {
 
     fn device_add(&self, init: DeviceInit<'_>) -> Result<(), NtStatus> {
         let mut ids = [0; 512];
-        let ids = init.hardware_ids(&mut ids);
+        let known = known(init.hardware_ids(&mut ids));
+        let ids = known.unwrap_or_default().unwrap_or_default();
         let hardware_id = || Text::new(ids);
-        if let Some(reason) = self.refuses(&init, ids) {
+        let failed = |status| {
+            trace::happened(|| Happening::AttachFailed {
+                hardware_id: hardware_id(),
+                status,
+            });
+            status
+        };
+        let refused = known.and_then(|_| self.refuses(&init, ids));
+        if let Some(reason) = refused.map_err(failed)? {
             trace::happened(|| Happening::DiskSkipped {
                 hardware_id: hardware_id(),
                 reason,
@@ -54,18 +63,13 @@ impl Driver for Filter {
         let disk = self.disks.fetch_add(1, Ordering::Relaxed);
         let timeout_seconds = self.parameters.timeout.unwrap_or_else(config::disk_timeout);
         let attached = self.attach(init, disk, timeout_seconds);
-        trace::happened(|| match attached {
-            Ok(()) => Happening::DiskAttached {
-                disk,
-                hardware_id: hardware_id(),
-                timeout_seconds,
-            },
-            Err(status) => Happening::AttachFailed {
-                hardware_id: hardware_id(),
-                status,
-            },
+        attached.map_err(failed)?;
+        trace::happened(|| Happening::DiskAttached {
+            disk,
+            hardware_id: hardware_id(),
+            timeout_seconds,
         });
-        attached
+        Ok(())
     }
 
     fn unload(&self) {
@@ -73,17 +77,30 @@ impl Driver for Filter {
     }
 }
 
+/// What a disk says of itself: nothing, if it has no such thing. Any other error leaves it untold.
+fn known<T>(said: Result<T, NtStatus>) -> Result<Option<T>, NtStatus> {
+    match said {
+        Ok(said) => Ok(Some(said)),
+        Err(NtStatus::OBJECT_NAME_NOT_FOUND) => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
 impl Filter {
-    /// Why a disk is left alone.
-    fn refuses(&self, init: &DeviceInit<'_>, hardware_ids: &[u16]) -> Option<Utf16> {
+    /// Why a disk is left alone. An error where that can't be told: then it is left alone, too.
+    fn refuses(
+        &self,
+        init: &DeviceInit<'_>,
+        hardware_ids: &[u16],
+    ) -> Result<Option<Utf16>, NtStatus> {
         // The pseudo-disk that MPIO builds over the paths to one unit. A SCSI-2 reservation belongs to one I_T nexus,
         // so the node would meet a conflict of its own making on the next path.
         const MPIO: &[u16] = utf16!("MPIO\\").units();
-        let key = init.hardware_key().ok();
-        self.parameters.attach.refuses(key.as_ref()).or_else(|| {
+        let key = known(init.hardware_key())?;
+        Ok(self.parameters.attach.refuses(key.as_ref()).or_else(|| {
             let is_mpio_disk = hardware_ids.starts_with(MPIO);
             is_mpio_disk.then_some(utf16!("a disk of MPIO's"))
-        })
+        }))
     }
 
     fn attach(&self, init: DeviceInit<'_>, number: u32, timeout: u32) -> Result<(), NtStatus> {

@@ -158,8 +158,8 @@ impl DeviceInit<'_> {
         })
     }
 
-    /// The disk's hardware IDs, most specific first, each with its terminating 0. Empty if they can't be had.
-    pub fn hardware_ids<'b>(&self, buffer: &'b mut [u16; 512]) -> &'b [u16] {
+    /// The disk's hardware IDs, most specific first, each with its terminating 0.
+    pub fn hardware_ids<'b>(&self, buffer: &'b mut [u16; 512]) -> Result<&'b [u16], NtStatus> {
         let mut bytes: ULONG = 0;
         // SAFETY: as above; the length given is the buffer's.
         let status = unsafe {
@@ -172,12 +172,8 @@ impl DeviceInit<'_> {
                 &raw mut bytes
             )
         };
-        let units = if check(status).is_ok() {
-            bytes as usize / 2
-        } else {
-            0
-        };
-        buffer.get(..units).unwrap_or(&[])
+        check(status)?;
+        Ok(buffer.get(..bytes as usize / 2).unwrap_or(&[]))
     }
 
     /// Makes the filter device, with room for its context.

@@ -651,6 +651,48 @@ fn the_filter_attaches_to_the_disks_that_it_is_told_to() {
 }
 
 #[test]
+fn a_disk_whose_word_cannot_be_had_is_left_alone() {
+    let hive = Hive::default();
+    hive.set(r"\disk", "ResvFltEnabled", 0);
+    let ids = |id: String| DiskKeys {
+        hardware_key: r"\disk".into(),
+        hardware_ids: vec![id],
+    };
+    // Longer than the driver reads, so that it can't see whether the disk is MPIO's.
+    let long = Bench::with(
+        Schedule::Orderly,
+        Hive::default(),
+        &ids(format!("MPIO\\{}", "x".repeat(600))),
+    );
+    assert!(!long.stack.is_filtered());
+    long.end();
+    for failing in ["WdfFdoInitOpenRegistryKey", "WdfFdoInitQueryProperty"] {
+        let world = World::enter(Schedule::Orderly);
+        let node = Node::load(world.world(), "A", &image::built(), hive.clone()).unwrap();
+        let unit = LogicalUnit::new();
+        let plug = || {
+            let disk = Arc::new(unit.connect("iqn.2026-01.example:a"));
+            node.plug(disk, &ids("SCSI\\DiskACME".into()))
+                .expect("the disk starts")
+        };
+        // Which call it is, a run without a fault tells.
+        node.unplug(plug());
+        let faults = || world.world().faults.lock().unwrap();
+        let index = faults().calls.iter().position(|(name, _)| *name == failing);
+        let loaded = faults().calls.len();
+        node.unplug(plug());
+        let each = faults().calls.len() - loaded;
+        let first = loaded - each;
+        let at = faults().calls.len() + index.expect("it is called") - first;
+        faults().fail_call = Some((at, 0));
+        let stack = plug();
+        assert!(!stack.is_filtered(), "{failing}");
+        node.unplug(stack);
+        node.unload();
+    }
+}
+
+#[test]
 fn any_allocation_that_fails_leaves_the_disk_working() {
     // Which allocations there are is known from a run in which all succeed.
     let world = World::enter(Schedule::Orderly);
