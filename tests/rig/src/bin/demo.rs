@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: plays the main job and shows it, as a timeline or as JSON lines.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -100,7 +101,7 @@ fn show(options: &Options, disks: [Arc<dyn Disk>; 2], unit: &str) -> Result<bool
             match scene {
                 Scene::Step(step) => {
                     good &= step.as_expected();
-                    println!("{}", step.json());
+                    writeln!(std::io::stdout(), "{}", step.json())?;
                 }
                 Scene::Reset(node) => eprintln!("node {node}: LOGICAL UNIT RESET"),
             }
