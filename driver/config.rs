@@ -41,13 +41,27 @@ impl Value {
         }
     }
 
+    /// An error where the value can't be had, whatever it is.
+    fn query(&self, key: Option<&Key>) -> Result<u32, NtStatus> {
+        match key.map(|key| key.query_u32(self.name)) {
+            None | Some(Err(NtStatus::OBJECT_NAME_NOT_FOUND)) => Ok(self.default),
+            Some(Ok(value)) if self.range.contains(&value) => Ok(value),
+            Some(Ok(value)) => Ok(self.instead_of(NtStatus::SUCCESS, value)),
+            // Another type; a REG_DWORD of more than 4 bytes.
+            Some(Err(status @ (NtStatus::OBJECT_TYPE_MISMATCH | NtStatus::BUFFER_OVERFLOW))) => {
+                Ok(self.instead_of(status, 0))
+            }
+            Some(Err(status)) => Err(status),
+        }
+    }
+
     fn read(&self, key: Option<&Key>) -> u32 {
-        let (status, value) = match key.map(|key| key.query_u32(self.name)) {
-            None | Some(Err(NtStatus::OBJECT_NAME_NOT_FOUND)) => return self.default,
-            Some(Ok(value)) if self.range.contains(&value) => return value,
-            Some(Ok(value)) => (NtStatus::SUCCESS, value),
-            Some(Err(status)) => (status, 0),
-        };
+        self.query(key)
+            .unwrap_or_else(|status| self.instead_of(status, 0))
+    }
+
+    /// The default, and the event that tells why.
+    fn instead_of(&self, status: NtStatus, value: u32) -> u32 {
         trace::happened(|| Happening::ParameterRejected {
             name: self.name,
             status,
@@ -68,13 +82,13 @@ pub enum AttachMode {
 }
 
 impl AttachMode {
-    /// Why a disk with this hardware key is not attached to, if it isn't.
-    pub fn refuses(self, hardware_key: Option<&Key>) -> Option<Utf16> {
-        match (RESVFLT_ENABLED.read(hardware_key), self) {
+    /// Why a disk with this hardware key is not attached to, if it isn't. An error where the key's word can't be had.
+    pub fn refuses(self, hardware_key: Option<&Key>) -> Result<Option<Utf16>, NtStatus> {
+        Ok(match (RESVFLT_ENABLED.query(hardware_key)?, self) {
             (0, _) => Some(utf16!("ResvFltEnabled is 0")),
             (1, _) | (_, Self::EveryDisk) => None,
             (_, Self::EnabledDisks) => Some(utf16!("AttachMode is 1, ResvFltEnabled is not")),
-        }
+        })
     }
 }
 

@@ -97,7 +97,8 @@ impl Filter {
         // so the node would meet a conflict of its own making on the next path.
         const MPIO: &[u16] = utf16!("MPIO\\").units();
         let key = known(init.hardware_key())?;
-        Ok(self.parameters.attach.refuses(key.as_ref()).or_else(|| {
+        let refused = self.parameters.attach.refuses(key.as_ref())?;
+        Ok(refused.or_else(|| {
             let is_mpio_disk = hardware_ids.starts_with(MPIO);
             is_mpio_disk.then_some(utf16!("a disk of MPIO's"))
         }))

@@ -666,7 +666,11 @@ fn a_disk_whose_word_cannot_be_had_is_left_alone() {
     );
     assert!(!long.stack.is_filtered());
     long.end();
-    for failing in ["WdfFdoInitOpenRegistryKey", "WdfFdoInitQueryProperty"] {
+    for failing in [
+        "WdfFdoInitOpenRegistryKey",
+        "WdfFdoInitQueryProperty",
+        "WdfRegistryQueryULong",
+    ] {
         let world = World::enter(Schedule::Orderly);
         let node = Node::load(world.world(), "A", &image::built(), hive.clone()).unwrap();
         let unit = LogicalUnit::new();
@@ -675,16 +679,17 @@ fn a_disk_whose_word_cannot_be_had_is_left_alone() {
             node.plug(disk, &ids("SCSI\\DiskACME".into()))
                 .expect("the disk starts")
         };
-        // Which call it is, a run without a fault tells.
-        node.unplug(plug());
         let faults = || world.world().faults.lock().unwrap();
-        let index = faults().calls.iter().position(|(name, _)| *name == failing);
-        let loaded = faults().calls.len();
+        // Which call of a disk's it is, a run without a fault tells.
+        let before = faults().calls.len();
         node.unplug(plug());
-        let each = faults().calls.len() - loaded;
-        let first = loaded - each;
-        let at = faults().calls.len() + index.expect("it is called") - first;
-        faults().fail_call = Some((at, 0));
+        let index = faults().calls[before..]
+            .iter()
+            .position(|(name, _)| *name == failing)
+            .expect("it is called");
+        let next = faults().calls.len();
+        // The first of its statuses: INSUFFICIENT_RESOURCES.
+        faults().fail_call = Some((next + index, 0));
         let stack = plug();
         assert!(!stack.is_filtered(), "{failing}");
         node.unplug(stack);
