@@ -51,17 +51,23 @@ type Row = (&'static [Event], State, u32, u32, Option<u32>);
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     // Nothing ends: a filter's target and queue stay open (facts 8, 9).
+    (&[P(QueryStop)],                            Sent,         SUCCESS,       SUCCESS,       Some(SUCCESS)),
+    (&[P(QueryStop)],                            InRetryDelay, SUCCESS,       SUCCESS,       Some(SUCCESS)),
     (&[P(QueryStop), P(CancelStop)],             Sent,         SUCCESS,       SUCCESS,       Some(SUCCESS)),
     (&[P(QueryStop), P(CancelStop)],             InRetryDelay, SUCCESS,       SUCCESS,       Some(SUCCESS)),
     (&[P(QueryStop), P(Stop)],                   Sent,         SUCCESS,       SUCCESS,       Some(SUCCESS)),
     (&[P(QueryStop), P(Stop)],                   InRetryDelay, SUCCESS,       SUCCESS,       Some(SUCCESS)),
     (&[P(QueryStop), P(Stop), P(Start)],         Sent,         SUCCESS,       SUCCESS,       Some(SUCCESS)),
     (&[P(QueryRemove)],                          Sent,         SUCCESS,       SUCCESS,       Some(SUCCESS)),
+    (&[P(QueryRemove)],                          InRetryDelay, SUCCESS,       SUCCESS,       Some(SUCCESS)),
     (&[P(QueryRemove), P(CancelRemove)],         Sent,         SUCCESS,       SUCCESS,       Some(SUCCESS)),
+    (&[P(QueryRemove), P(CancelRemove)],         InRetryDelay, SUCCESS,       SUCCESS,       Some(SUCCESS)),
     (&[W(D3)],                                   Sent,         SUCCESS,       SUCCESS,       Some(SUCCESS)),
     (&[W(D3)],                                   InRetryDelay, SUCCESS,       SUCCESS,       Some(SUCCESS)),
     (&[W(D3), W(D0)],                            Sent,         SUCCESS,       SUCCESS,       Some(SUCCESS)),
+    (&[W(D3), W(D0)],                            InRetryDelay, SUCCESS,       SUCCESS,       Some(SUCCESS)),
     (&[P(DeviceUsage)],                          Sent,         SUCCESS,       SUCCESS,       Some(SUCCESS)),
+    (&[P(DeviceUsage)],                          InRetryDelay, SUCCESS,       SUCCESS,       Some(SUCCESS)),
     // Gone: what is in hand ends at once, and so does all that is presented or arrives afterwards.
     (&[P(SurpriseRemoval)],                      Sent,         NOT_CONNECTED, NOT_CONNECTED, Some(NOT_CONNECTED)),
     (&[P(SurpriseRemoval)],                      InRetryDelay, NOT_CONNECTED, NOT_CONNECTED, Some(NOT_CONNECTED)),
@@ -159,6 +165,19 @@ fn every_transition_treats_operations_as_the_table_says() {
         }
         node.unload();
     }
+}
+
+#[test]
+fn a_device_that_has_not_started_yet_is_served() {
+    let world = World::enter(Schedule::Orderly);
+    let (node, stack, _unit) = plugged(&world);
+    let end = node.call(&stack, &Call::ioctl(RESERVE));
+    assert_eq!(end.status.cast_unsigned(), SUCCESS);
+    tell(&node, &stack, P(Start));
+    let end = node.call(&stack, &Call::ioctl(RESERVE));
+    assert_eq!(end.status.cast_unsigned(), SUCCESS);
+    tell(&node, &stack, P(Remove));
+    node.unload();
 }
 
 #[test]
