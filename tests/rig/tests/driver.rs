@@ -613,6 +613,7 @@ fn parameters_are_read_and_those_out_of_range_are_ignored() {
 #[test]
 fn the_filter_attaches_to_the_disks_that_it_is_told_to() {
     let parameters = format!(r"{}\Parameters", rig::node::SERVICE_KEY);
+    let long = format!("MPIO\\Disk{}", "x".repeat(200));
     for (mode, enabled, ids, attaches) in [
         (0, None, "SCSI\\DiskACME", true),
         (0, Some(0), "SCSI\\DiskACME", false),
@@ -622,6 +623,7 @@ fn the_filter_attaches_to_the_disks_that_it_is_told_to() {
         (1, Some(1), "SCSI\\DiskACME", true),
         (0, Some(7), "SCSI\\DiskACME", true),
         (0, Some(1), "MPIO\\DiskACME", false),
+        (0, None, &long, false),
     ] {
         let hive = Hive::default();
         hive.set(&parameters, "AttachMode", mode);

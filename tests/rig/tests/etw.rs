@@ -231,6 +231,33 @@ fn each_event_is_written_when_it_happens() {
     );
 }
 
+#[test]
+fn a_send_that_the_framework_refuses_is_told_as_a_retry() {
+    let bench = Bench::new(Some(Ask::ALL));
+    let faults = || bench.world.world().faults.lock().unwrap();
+    let before = faults().calls.len();
+    bench.call(RESERVE);
+    let send = faults().calls[before..]
+        .iter()
+        .position(|(name, _)| *name == "WdfRequestSend")
+        .expect("it is called");
+    let next = faults().calls.len();
+    bench.session.take();
+    // The first of its statuses: INSUFFICIENT_RESOURCES.
+    faults().fail_call = Some((next + send, 0));
+    bench.call(RESERVE);
+    let told = bench.session.take();
+    assert_eq!(
+        names(&told),
+        ["OperationStarted", "Retry", "OperationEnded"]
+    );
+    assert_eq!(
+        told[1].to_string(),
+        "Retry Disk=0 Code=0x2d4810 Status=0xc000009a ScsiStatus=0xff SenseKey=0xff Asc=0x0 Ascq=0x0 Attempts=1 DelayMs=1000"
+    );
+    bench.everything();
+}
+
 /// The table of `driver/EVENTS.md`, from what was written: event, level, keyword, fields.
 fn table(told: &[Event]) -> Vec<String> {
     let rows = EVENTS.iter().map(|(_, _, text)| {
