@@ -25,6 +25,8 @@ impl Queue {
         Self::create(
             device,
             _WDF_IO_QUEUE_DISPATCH_TYPE::WdfIoQueueDispatchSequential,
+            // The framework refuses another number for it.
+            0,
             _WDF_EXECUTION_LEVEL::WdfExecutionLevelPassive,
         )
     }
@@ -34,6 +36,7 @@ impl Queue {
         Self::create(
             device,
             _WDF_IO_QUEUE_DISPATCH_TYPE::WdfIoQueueDispatchParallel,
+            ULONG::MAX,
             _WDF_EXECUTION_LEVEL::WdfExecutionLevelDispatch,
         )
     }
@@ -41,6 +44,7 @@ impl Queue {
     fn create<C: Operations>(
         device: &Device<C>,
         dispatch_type: WDF_IO_QUEUE_DISPATCH_TYPE,
+        presented: ULONG,
         level: WDF_EXECUTION_LEVEL,
     ) -> Result<Self, NtStatus> {
         // WDF_IO_QUEUE_CONFIG_INIT
@@ -51,12 +55,13 @@ impl Queue {
             EvtIoDeviceControl: Some(device_control::<C>),
             ..WDF_IO_QUEUE_CONFIG::default()
         };
-        // Any number; only a parallel queue looks at it.
-        config.Settings.Parallel.NumberOfPresentedRequests = ULONG::MAX;
+        config.Settings.Parallel.NumberOfPresentedRequests = presented;
         // The device is the parent of its queues whatever the attributes say, and they must not name it.
         let mut attributes = attributes(null_mut());
         attributes.ExecutionLevel = level;
         attributes.SynchronizationScope = _WDF_SYNCHRONIZATION_SCOPE::WdfSynchronizationScopeNone;
+        #[cfg(broken)]
+        super::broken::making_queue(&mut config);
         let mut queue = null_mut();
         // SAFETY: the device lives; the others are initialised and outlive the call.
         check(unsafe {
@@ -83,6 +88,8 @@ unsafe extern "C" fn device_control<C: Operations>(
     _input_length: usize,
     code: ULONG,
 ) {
+    #[cfg(broken)]
+    super::broken::presented(request);
     // SAFETY: the queue presents the request to this callback alone.
     let request = unsafe { Request::new(request) };
     // SAFETY: the framework gives a live queue.

@@ -224,6 +224,11 @@ calls! {
         fx.delete(object);
     }
 
+    WdfObjectReferenceActual at DISPATCH (fx, object: Handle, _tag: *mut c_void, _line: i32, _file: *const u8) {
+        let kind = fx.object(object, "an object").body.kind();
+        lock(&fx.referenced).push(format!("{kind} {object:#x}, referenced"));
+    }
+
     WdfSpinLockCreate at DISPATCH fails [INSUFFICIENT_RESOURCES]
         (fx, attributes: Attributes, handle: *mut Handle) -> Status {
         fx.simple("WDFSPINLOCK", attributes, handle, || Body::SpinLock(Mutex::default()))
@@ -487,6 +492,12 @@ impl Framework {
         if config.DispatchType != DISPATCH_SEQUENTIAL && config.DispatchType != DISPATCH_PARALLEL {
             rules::broken(&rules::NOT_MODELLED, "a manual queue");
         }
+        // Settings.Parallel.NumberOfPresentedRequests: 0 but for a parallel queue (fxioqueue.cpp FxIoQueue::Initialize).
+        let sequential = config.DispatchType == DISPATCH_SEQUENTIAL;
+        let presented = config.Settings & u64::from(u32::MAX);
+        if sequential && presented != 0 {
+            return Err(status::INVALID_PARAMETER);
+        }
         if self.allocation_fails("WDFQUEUE") {
             return Err(status::INSUFFICIENT_RESOURCES);
         }
@@ -494,7 +505,7 @@ impl Framework {
         let level = unsafe { attributes.as_ref() }.map_or(1, |a| a.ExecutionLevel);
         let body = queue::Queue {
             device,
-            sequential: config.DispatchType == DISPATCH_SEQUENTIAL,
+            presented: if sequential { 1 } else { presented },
             passive: level == LEVEL_PASSIVE || (level == 1 && self.is_device_passive(device)),
             evt_device_control: config.EvtIoDeviceControl,
             state: Mutex::default(),

@@ -11,7 +11,8 @@ use crate::{io, world};
 
 pub(super) struct Queue {
     pub device: Handle,
-    pub sequential: bool,
+    /// How many requests the driver may have at a time.
+    pub presented: u64,
     pub passive: bool,
     pub evt_device_control: Code,
     pub state: Mutex<QueueState>,
@@ -38,6 +39,11 @@ pub(super) struct QueueState {
 }
 
 impl Queue {
+    /// What the driver has of it.
+    pub fn owned(&self) -> Vec<Handle> {
+        lock(&self.state).owned.clone()
+    }
+
     fn key(&self) -> usize {
         (&raw const self.state) as usize
     }
@@ -126,7 +132,7 @@ impl Framework {
                 self.evt_request_cancel(request);
                 continue;
             }
-            let closed = state.purged || (body.sequential && !state.owned.is_empty());
+            let closed = state.purged || state.owned.len() as u64 >= body.presented;
             let next = if closed {
                 None
             } else {
