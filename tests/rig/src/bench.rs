@@ -1,0 +1,508 @@
+//! What the driver costs: instructions, allocations, calls and commands of each request, counted; the image's size; and
+//! what is asked of them.
+//!
+//! Counted is what is executed inside the image. What it calls (the framework, the executive, the port driver) is the rig's,
+//! so its cost says nothing about Windows and is left out.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use object::LittleEndian as LE;
+use object::read::pe::{Import, PeFile64};
+use scsi_reserve::state::IOCTL_RESVFLT_QUERY_STATE;
+use scsi_reserve::{NtStatus, ReservationState};
+use serde_json::{Value, json};
+use windows_sys::Wdk::System::SystemServices::{IRP_MJ_READ, IRP_MJ_WRITE};
+
+use crate::abi::status;
+use crate::disk::Disk;
+use crate::disk::logical_unit::{LogicalUnit, Nexus};
+use crate::etw::{Ask, Session};
+use crate::fx::DiskKeys;
+use crate::image::LoadError;
+use crate::io::Call;
+use crate::node::{Node, NodeError, Stack};
+use crate::port::IOCTL_SCSI_GET_ADDRESS;
+use crate::registry::Hive;
+use crate::step::{self, Counted};
+use crate::world::{self, Entered, Schedule, World};
+use crate::{exports, image, io, pool};
+use object::pe::ImageNtHeaders64;
+
+/// The largest image, in bytes.
+pub const IMAGE_GOAL: u64 = 24 * 1024;
+/// What the flat cost is measured on, beside one device.
+pub const MANY: usize = 10_000;
+
+const RESERVE: u32 = 0x002D_4810;
+const RELEASE: u32 = 0x002D_4814;
+/// The framework's own object for an IRP in a queue, from a list of its own (fxioqueue.cpp, FxIoQueue::QueueRequest): every
+/// driver with a queue has it, and it is none of the driver's.
+const FRAMEWORKS_REQUEST: &str = "WDFREQUEST";
+
+/// A request, and what it meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// IRP_MJ_READ.
+    Read,
+    /// IRP_MJ_WRITE.
+    Write,
+    /// A control code that is not the filter's: the dearest of [`foreign_codes`].
+    Ioctl,
+    /// RESERVE of a unit that nobody holds.
+    Reserve,
+    /// RESERVE of a unit that another initiator holds.
+    Conflict,
+    /// RESERVE that meets one unit attention, and is sent again.
+    Attention,
+    /// RELEASE by the holder.
+    Release,
+    /// IOCTL_RESVFLT_QUERY_STATE.
+    Query,
+}
+
+impl Case {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Read,
+        Self::Write,
+        Self::Ioctl,
+        Self::Reserve,
+        Self::Conflict,
+        Self::Attention,
+        Self::Release,
+        Self::Query,
+    ];
+
+    /// How tables name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "foreign read",
+            Self::Write => "foreign write",
+            Self::Ioctl => "foreign IOCTL",
+            Self::Reserve => "reserve",
+            Self::Conflict => "reserve, conflict",
+            Self::Attention => "reserve, unit attention",
+            Self::Release => "release",
+            Self::Query => "state query",
+        }
+    }
+
+    /// The most instructions, where a limit is set.
+    pub fn instructions_goal(self) -> Option<u64> {
+        match self {
+            Self::Read | Self::Write => Some(0),
+            Self::Ioctl => Some(40),
+            _ => None,
+        }
+    }
+
+    /// How many SCSI commands, where that is asked.
+    pub fn commands_goal(self) -> Option<u64> {
+        match self {
+            Self::Reserve | Self::Conflict => Some(1),
+            _ => None,
+        }
+    }
+
+    /// The request, and the status that it is to end with.
+    fn call(self) -> (Call, NtStatus) {
+        match self {
+            Self::Read => (Call::major(IRP_MJ_READ as u8, 0), NtStatus::SUCCESS),
+            Self::Write => (Call::major(IRP_MJ_WRITE as u8, 0), NtStatus::SUCCESS),
+            Self::Ioctl => (
+                Call {
+                    output_length: 8,
+                    ..Call::ioctl(IOCTL_SCSI_GET_ADDRESS)
+                },
+                NtStatus::SUCCESS,
+            ),
+            Self::Reserve | Self::Attention => (Call::ioctl(RESERVE), NtStatus::SUCCESS),
+            Self::Conflict => (Call::ioctl(RESERVE), NtStatus::DEVICE_BUSY),
+            Self::Release => (Call::ioctl(RELEASE), NtStatus::SUCCESS),
+            Self::Query => (
+                Call {
+                    output_length: size_of::<ReservationState>() as u32,
+                    ..Call::ioctl(IOCTL_RESVFLT_QUERY_STATE)
+                },
+                NtStatus::SUCCESS,
+            ),
+        }
+    }
+}
+
+/// What one request cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// The request.
+    pub case: Case,
+    /// Instructions of each callback, in order.
+    pub callbacks: Vec<u64>,
+    /// Allocations made in the driver's name.
+    pub allocations: u64,
+    /// Calls of KMDF.
+    pub framework_calls: u64,
+    /// Calls of ntoskrnl.exe.
+    pub executive_calls: u64,
+    /// Commands that reached the target.
+    pub commands: u64,
+}
+
+impl Cost {
+    /// Instructions in all.
+    pub fn instructions(&self) -> u64 {
+        self.callbacks.iter().sum()
+    }
+}
+
+/// A node with disks, the last of which is measured.
+pub struct Fleet {
+    node: Node,
+    stacks: Vec<Stack>,
+    unit: LogicalUnit,
+    other: Nexus,
+    executive: BTreeSet<usize>,
+    _session: Option<Session>,
+    // Last: everything above lives in it.
+    world: Entered,
+}
+
+impl Fleet {
+    /// Loads the driver of `file` on a node and gives it `devices` disks; with `etw` somebody listens to all events.
+    ///
+    /// # Errors
+    /// The driver could not be loaded.
+    ///
+    /// # Panics
+    /// If a disk does not start with the filter on it.
+    pub fn new(file: &Path, devices: usize, etw: bool) -> Result<Self, NodeError> {
+        let world = World::enter(Schedule::Orderly);
+        let session = etw.then(|| {
+            let session = Session::new(world.world());
+            session.listen(Ask::ALL);
+            session
+        });
+        let bytes = image::read(file)?;
+        let node = Node::load_bytes(world.world(), "A", file, &bytes, Hive::default())?;
+        let mut unit = LogicalUnit::new();
+        let stacks = (0..devices).map(|_| {
+            unit = LogicalUnit::new();
+            unit.configure(|options| options.quiet = true);
+            let disk = Arc::new(unit.connect("iqn.2026-01.example:a"));
+            let stack = node.plug(disk, &DiskKeys::default());
+            let stack =
+                stack.unwrap_or_else(|status| panic!("the disk did not start: {status:#x}"));
+            assert!(stack.is_filtered(), "the filter sits on every disk");
+            stack
+        });
+        let stacks = stacks.collect();
+        let other = unit.connect("iqn.2026-01.example:b");
+        Ok(Self {
+            executive: executive(&bytes),
+            node,
+            stacks,
+            unit,
+            other,
+            _session: session,
+            world,
+        })
+    }
+
+    /// Sends one request to the last disk and counts. What the request is to meet is prepared before, by requests that
+    /// are not counted.
+    ///
+    /// # Panics
+    /// If the request ends otherwise than it should.
+    pub fn measure(&self, case: Case) -> Cost {
+        let Some(stack) = self.stacks.last() else {
+            unreachable!("there are disks")
+        };
+        self.prepare(case, stack);
+        let (call, wanted) = case.call();
+        if case != Case::Ioctl {
+            return self.count(case, stack, &call, wanted);
+        }
+        let known = self.count(case, stack, &call, wanted);
+        let others = foreign_codes().map(|code| {
+            // The port knows none of these.
+            let wanted = NtStatus::INVALID_DEVICE_REQUEST;
+            self.count(case, stack, &Call::ioctl(code), wanted)
+        });
+        let costs = std::iter::once(known).chain(others);
+        costs
+            .max_by_key(Cost::instructions)
+            .unwrap_or_else(|| unreachable!("at least one"))
+    }
+
+    fn count(&self, case: Case, stack: &Stack, call: &Call, wanted: NtStatus) -> Cost {
+        self.world.world().faults().allocations.clear();
+        stack.port.take_seen();
+        let (end, counted) = step::count(&self.node, || {
+            let end = self.node.call(stack, call);
+            world::current().settle();
+            end
+        });
+        assert_eq!(NtStatus(end.status), wanted, "{}", case.name());
+        let faults = self.world.world().faults();
+        let allocations = faults.allocations.iter();
+        let allocations = allocations.filter(|&&what| what != FRAMEWORKS_REQUEST);
+        let Counted { callbacks, calls } = counted;
+        let executive = calls.iter().filter(|call| self.executive.contains(call));
+        let executive = executive.count() as u64;
+        Cost {
+            case,
+            callbacks,
+            allocations: allocations.count() as u64,
+            framework_calls: calls.len() as u64 - executive,
+            executive_calls: executive,
+            commands: stack.port.take_seen().len() as u64,
+        }
+    }
+
+    /// Removes the disks and unloads the driver, which checks for leaks.
+    pub fn end(self) {
+        for stack in self.stacks {
+            self.node.unplug(stack);
+        }
+        self.node.unload();
+    }
+
+    fn prepare(&self, case: Case, stack: &Stack) {
+        let command = |operation_code| {
+            let cdb = [operation_code, 0, 0, 0, 0, 0];
+            let send = || self.other.execute(&cdb, Duration::from_secs(1)).status();
+            // The first may meet a unit attention of its own.
+            assert!(
+                send() == Some(0) || send() == Some(0),
+                "{operation_code:#x}"
+            );
+        };
+        let call = |code| {
+            let end = self.node.call(stack, &Call::ioctl(code));
+            assert_eq!(end.status, status::SUCCESS, "{code:#x}");
+        };
+        command(0x17);
+        call(RESERVE);
+        match case {
+            Case::Read | Case::Write | Case::Ioctl | Case::Release | Case::Query => {}
+            Case::Reserve => call(RELEASE),
+            Case::Conflict => {
+                call(RELEASE);
+                command(0x16);
+            }
+            Case::Attention => {
+                call(RELEASE);
+                self.unit.attention(0x29, 0x03);
+            }
+        }
+        world::current().settle();
+    }
+}
+
+/// Control codes on both sides of each that is the filter's, and the extremes: whatever comparisons a compiler has made of
+/// the list, one of these takes the longest way through them.
+pub fn foreign_codes() -> impl Iterator<Item = u32> {
+    let claimed = io::CLAIMED.into_iter().chain([IOCTL_RESVFLT_QUERY_STATE]);
+    let around = claimed.flat_map(|code| [code - 1, code + 1]);
+    around.chain([0, i32::MAX.cast_unsigned(), 1 << 31, u32::MAX])
+}
+
+/// Addresses of the executive's functions that the image imports.
+fn executive(bytes: &[u8]) -> BTreeSet<usize> {
+    let imports = PeFile64::parse(bytes).and_then(|pe| imports(&pe));
+    let imports = imports.unwrap_or_default().into_iter();
+    let addresses = imports.filter_map(|(module, symbol)| exports::find(&module, &symbol));
+    addresses.map(|address| address as usize).collect()
+}
+
+/// A section of the image.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// Its name.
+    pub name: String,
+    /// Bytes in memory.
+    pub virtual_bytes: u64,
+    /// Bytes in the file.
+    pub raw_bytes: u64,
+}
+
+/// The image's size.
+#[derive(Clone, Debug)]
+pub struct Size {
+    /// The file's bytes.
+    pub bytes: u64,
+    /// Its sections, in order.
+    pub sections: Vec<Section>,
+    /// Imported functions, as module and name.
+    pub imports: Vec<(String, String)>,
+}
+
+impl Size {
+    /// Of the image in `file`.
+    ///
+    /// # Errors
+    /// It can't be read, or is no image.
+    pub fn of(file: &Path) -> Result<Self, LoadError> {
+        let bytes = image::read(file)?;
+        let bad = |error: object::Error| LoadError::NotAnImage(file.into(), error.to_string());
+        let pe = PeFile64::parse(&*bytes).map_err(bad)?;
+        let sections = pe.section_table().iter().map(|section| Section {
+            name: String::from_utf8_lossy(section.raw_name()).into_owned(),
+            virtual_bytes: section.virtual_size.get(LE).into(),
+            raw_bytes: section.size_of_raw_data.get(LE).into(),
+        });
+        Ok(Self {
+            bytes: bytes.len() as u64,
+            sections: sections.collect(),
+            imports: imports(&pe).map_err(bad)?,
+        })
+    }
+}
+
+fn imports(pe: &PeFile64<'_>) -> object::Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    let Some(table) = pe.import_table()? else {
+        return Ok(found);
+    };
+    let mut descriptors = table.descriptors()?;
+    while let Some(descriptor) = descriptors.next()? {
+        let module = String::from_utf8_lossy(table.name(descriptor.name.get(LE))?).into_owned();
+        let mut thunks = table.thunks(descriptor.original_first_thunk.get(LE))?;
+        while let Some(thunk) = thunks.next::<ImageNtHeaders64>()? {
+            if let Import::Name(_, name) = table.import::<ImageNtHeaders64>(thunk)? {
+                found.push((module.clone(), String::from_utf8_lossy(name).into_owned()));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// All that can be counted: the same at each run.
+pub struct Figures {
+    /// The image.
+    pub size: Size,
+    /// One disk, nobody listens to the driver's events: in the order of [`Case::ALL`].
+    pub quiet: Vec<Cost>,
+    /// As `quiet`, but somebody does.
+    pub listened: Vec<Cost>,
+    /// A second run, on another node, counted the same.
+    pub repeatable: bool,
+    /// So did a run with [`MANY`] disks on the node.
+    pub flat: bool,
+}
+
+impl Figures {
+    /// Counts everything.
+    ///
+    /// # Errors
+    /// The driver could not be loaded.
+    pub fn count(file: &Path) -> Result<Self, NodeError> {
+        pool::do_without_guards();
+        let run = |devices, etw| -> Result<Vec<Cost>, NodeError> {
+            let fleet = Fleet::new(file, devices, etw)?;
+            let costs = Case::ALL.map(|case| fleet.measure(case)).into();
+            fleet.end();
+            Ok(costs)
+        };
+        let [quiet, listened] = [run(1, false)?, run(1, true)?];
+        let same = |devices| -> Result<bool, NodeError> {
+            Ok(run(devices, false)? == quiet && run(devices, true)? == listened)
+        };
+        let (repeatable, flat) = (same(1)?, same(MANY)?);
+        Ok(Self {
+            size: Size::of(file)?,
+            quiet,
+            listened,
+            repeatable,
+            flat,
+        })
+    }
+
+    /// Every goal that was set for what is counted: what is asked, and whether it holds.
+    pub fn goals(&self) -> Vec<(String, bool)> {
+        let bytes = self.size.bytes;
+        let mut goals = vec![
+            (
+                format!("image: {bytes} of at most {IMAGE_GOAL} bytes"),
+                bytes <= IMAGE_GOAL,
+            ),
+            (
+                "no imported function allocates".into(),
+                !self
+                    .size
+                    .imports
+                    .iter()
+                    .any(|(_, name)| name.contains("Alloc")),
+            ),
+            ("the same at each run".into(), self.repeatable),
+            (format!("the same with 1 disk and with {MANY}"), self.flat),
+        ];
+        for cost in self.quiet.iter().chain(&self.listened) {
+            let (name, found) = (cost.case.name(), cost.instructions());
+            if let Some(most) = cost.case.instructions_goal() {
+                let said = format!("{name}: {found} of at most {most} instructions");
+                goals.push((said, found <= most));
+            }
+            let found = cost.allocations;
+            goals.push((format!("{name}: {found} of 0 allocations"), found == 0));
+            let found = cost.commands;
+            if let Some(wanted) = cost.case.commands_goal() {
+                let said = format!("{name}: {found} of {wanted} SCSI commands");
+                goals.push((said, found == wanted));
+            }
+        }
+        goals
+    }
+
+    /// As `target/bench/bench.json` has it, without what is said of the run and without times.
+    pub fn json(&self) -> Value {
+        let sections = self.size.sections.iter().map(|section| {
+            json!({
+                "name": section.name,
+                "virtual_bytes": section.virtual_bytes,
+                "raw_bytes": section.raw_bytes,
+            })
+        });
+        let instructions = |etw: bool, costs: &[Cost]| -> Vec<Value> {
+            let one = |cost: &Cost| {
+                json!({
+                    "case": cost.case.name(),
+                    "etw": etw,
+                    "instructions": cost.instructions(),
+                    "goal": cost.case.instructions_goal(),
+                })
+            };
+            costs.iter().map(one).collect()
+        };
+        let instructions = [
+            instructions(false, &self.quiet),
+            instructions(true, &self.listened),
+        ]
+        .concat();
+        let operations = self.quiet.iter().map(|cost| {
+            let mut goal = json!({ "allocations": 0 });
+            if let Some(commands) = cost.case.commands_goal() {
+                goal["scsi_commands"] = commands.into();
+            }
+            json!({
+                "case": cost.case.name(),
+                "allocations": cost.allocations,
+                "framework_calls": cost.framework_calls,
+                "scsi_commands": cost.commands,
+                "goal": goal,
+            })
+        });
+        json!({
+            "image": { "bytes": self.size.bytes, "sections": sections.collect::<Vec<_>>() },
+            "instructions": instructions,
+            "operations": operations.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Where the figures lie: `target/bench`.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench")
+}
