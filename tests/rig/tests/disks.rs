@@ -22,10 +22,12 @@ const REQUEST_SENSE: &[u8] = &[0x03, 0, 0, 0, 18, 0];
 const INQUIRY: &[u8] = &[0x12, 0, 0, 0, 36, 0];
 const RESERVE_6: &[u8] = &[0x16, 0, 0, 0, 0, 0];
 const RELEASE_6: &[u8] = &[0x17, 0, 0, 0, 0, 0];
+const MODE_SENSE: &[u8] = &[0x1A, 0, 0x3F, 0, 64, 0];
 const READ_CAPACITY: &[u8] = &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const READ: &[u8] = &[0x28, 0, 0, 0, 0, 1, 0, 0, 1, 0];
 const WRITE: &[u8] = &[0x2A, 0, 0, 0, 0, 1, 0, 0, 1, 0];
 const RESERVE_10: &[u8] = &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const READ_KEYS: &[u8] = &[0x5E, 0, 0, 0, 0, 0, 0, 0, 64, 0];
 const RELEASE_10: &[u8] = &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const REPORT_LUNS: &[u8] = &[0xA0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0];
 const WRITTEN: [u8; 512] = [0xA5; 512];
@@ -111,7 +113,9 @@ fn send(disk: &dyn Disk, cdb: &[u8]) -> Outcome {
     let data = match cdb {
         READ => Data::In(512),
         WRITE => Data::Out(&WRITTEN),
-        REQUEST_SENSE | INQUIRY | READ_CAPACITY | REPORT_LUNS => Data::In(64),
+        REQUEST_SENSE | INQUIRY | MODE_SENSE | READ_CAPACITY | READ_KEYS | REPORT_LUNS => {
+            Data::In(64)
+        }
         _ => Data::None,
     };
     disk.transfer(cdb, data, TIMEOUT)
@@ -427,9 +431,37 @@ fn another_initiators_reservation_lets_only_the_commands_of_spc2_through() {
                 tgt: INVALID_OPERATION_CODE,
             },
         ),
+        // tgt asks for the reservation in few commands beside those that move blocks.
+        (
+            B,
+            Send(MODE_SENSE),
+            Differ {
+                embedded: Conflict,
+                tgt: Good,
+            },
+        ),
+        (
+            B,
+            Send(READ_KEYS),
+            Differ {
+                embedded: Conflict,
+                tgt: Good,
+            },
+        ),
+        (
+            A,
+            Send(READ_KEYS),
+            Differ {
+                embedded: Conflict,
+                tgt: Good,
+            },
+        ),
         (A, Send(TEST_UNIT_READY), Both(Good)),
+        (A, Send(MODE_SENSE), Both(Good)),
         (A, Send(READ), Both(Good)),
         (A, Send(WRITE), Both(Good)),
+        (A, Send(RELEASE_6), Both(Good)),
+        (B, Send(READ_KEYS), Both(Good)),
     ];
     on_every_unit(|unit| run(unit, "conflicts", steps));
 }

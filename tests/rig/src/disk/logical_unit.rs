@@ -278,6 +278,8 @@ impl State {
             // One unit, LUN 0: a list of 8 bytes after a header of 8.
             Command::ReportLuns => [&[0, 0, 0, 8][..], &[0; 12]].concat(),
             Command::ReadCapacity => [(BLOCKS - 1).to_be_bytes(), BLOCK.to_be_bytes()].concat(),
+            Command::ModeSense => mode_sense(cdb)?,
+            Command::ReadKeys => read_keys(self.options.registered),
             Command::Read => self.medium[extent(cdb)?].to_vec(),
             Command::Write => self.write(cdb, data)?,
             Command::Reserve => {
@@ -298,7 +300,9 @@ impl State {
         let persistent =
             self.options.registered && matches!(command, Command::Reserve | Command::Release);
         let held = self.holder.is_some_and(|holder| holder != nexus);
-        persistent || held && !command.allowed_when_reserved()
+        // The holder's, too: SPC-2 5.5.1, as Linux reads it (target_core_pr.c).
+        let keys = self.holder.is_some() && command == Command::ReadKeys;
+        persistent || keys || held && !command.allowed_when_reserved()
     }
 
     fn request_sense(&mut self, nexus: u64, cdb: &[u8]) -> Vec<u8> {
@@ -333,9 +337,11 @@ enum Command {
     Inquiry,
     Reserve,
     Release,
+    ModeSense,
     ReadCapacity,
     Read,
     Write,
+    ReadKeys,
     ReportLuns,
 }
 
@@ -347,11 +353,13 @@ impl Command {
             0x12 => Self::Inquiry,
             0x16 if forms != Forms::Ten => Self::Reserve,
             0x17 if forms != Forms::Ten => Self::Release,
+            0x1A => Self::ModeSense,
             0x25 => Self::ReadCapacity,
             0x28 => Self::Read,
             0x2A => Self::Write,
             0x56 if forms != Forms::Six => Self::Reserve,
             0x57 if forms != Forms::Six => Self::Release,
+            0x5E if cdb.get(1) == Some(&0) => Self::ReadKeys,
             0xA0 => Self::ReportLuns,
             _ => return None,
         })
@@ -404,6 +412,25 @@ fn extent(cdb: &[u8]) -> Result<Range<usize>, Sense> {
     }
     let byte = |block: u64| usize::try_from(block * u64::from(BLOCK)).map_err(|_| OUT_OF_RANGE);
     Ok(byte(start.into())?..byte(end)?)
+}
+
+/// MODE SENSE(6) of all pages: the header, and no page behind it.
+fn mode_sense(cdb: &[u8]) -> Result<Vec<u8>, Sense> {
+    if cdb[2] != 0x3F || cdb[3] != 0 {
+        return Err(INVALID_FIELD_IN_CDB);
+    }
+    let mut data = vec![3, 0, 0, 0];
+    data.truncate(cdb[4].into());
+    Ok(data)
+}
+
+/// PERSISTENT RESERVE IN, READ KEYS: generation, length, and the key of the one that is registered (SPC-2 7.12.3).
+fn read_keys(registered: bool) -> Vec<u8> {
+    if registered {
+        [&[0, 0, 0, 0, 0, 0, 0, 8][..], &1_u64.to_be_bytes()].concat()
+    } else {
+        vec![0; 8]
+    }
 }
 
 /// Standard INQUIRY data: a direct-access device of SPC-2; no vital product data pages.

@@ -105,6 +105,12 @@ impl Target {
         &self.portal
     }
 
+    /// The unit, as libiscsi's programs name it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("iscsi://{}/{NAME}/{LUN}", self.portal)
+    }
+
     /// The daemon's process.
     #[must_use]
     pub fn process(&self) -> u32 {
