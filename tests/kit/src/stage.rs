@@ -18,6 +18,7 @@ const NTDDK: &str = include_str!("../include/ntddk.h");
 const NTDDSCSI: &str = include_str!("../include/ntddscsi.h");
 const WDF: &str = include_str!("../include/wdf.h");
 const STUB: &str = include_str!("../stub/WdfDriverEntry.c");
+const GUARD: &str = include_str!("../stub/guard.S");
 const NTOSKRNL: &str = include_str!("../def/ntoskrnl.def");
 const WINDOWS: &str = include_str!("../host/windows.rs");
 const EMPTY: &str = include_str!("../host/empty.rs");
@@ -46,7 +47,7 @@ const EMPTY_HEADERS: [&str; 18] = [
 ];
 
 /// Libraries that wdk-sys links and the driver needs nothing from.
-const EMPTY_LIBRARIES: [&str; 3] = ["BufferOverflowFastFailK.lib", "hal.lib", "wmilib.lib"];
+const EMPTY_LIBRARIES: [&str; 2] = ["hal.lib", "wmilib.lib"];
 
 /// Stages the kit below `root`; true if anything changed.
 ///
@@ -77,6 +78,7 @@ pub fn stage(llvm: &Llvm, root: &Path) -> Result<bool> {
         changed |= write(&library.join(name), b"!<arch>\n")?;
     }
     changed |= import_library(llvm, root, &library.join("ntoskrnl.lib"), NTOSKRNL)?;
+    changed |= guard_library(llvm, root, &library.join("BufferOverflowFastFailK.lib"))?;
     for minor in KMDF_MINORS {
         let version = format!("1.{minor}");
         let headers = root.join("Include/wdf/kmdf").join(&version);
@@ -131,7 +133,6 @@ fn import_library(llvm: &Llvm, root: &Path, library: &Path, definitions: &str) -
 fn entry_library(llvm: &Llvm, root: &Path, library: &Path, minor: u32) -> Result<bool> {
     let new = scratch(root, "entry")?;
     let source = new.with_file_name("WdfDriverEntry.c");
-    let object = new.with_file_name("WdfDriverEntry.obj");
     write(&source, STUB.as_bytes())?;
     run(llvm
         .clang()
@@ -152,16 +153,35 @@ fn entry_library(llvm: &Llvm, root: &Path, library: &Path, minor: u32) -> Result
             "-fdebug-compilation-dir=.",
             "-gno-codeview-command-line",
         ])
+        .args(["-Xclang", "-cfguard"])
         .arg(format!("-DKMDF_VERSION_MINOR={minor}"))
         .arg(format!("-I../Include/{SDK_VERSION}/km"))
         .arg(format!("-I../Include/wdf/kmdf/1.{minor}"))
-        .args(["-c", "WdfDriverEntry.c", "-o", "WdfDriverEntry.obj"]))?;
-    run(Command::new(llvm.tool("lld-link"))
+        .args(["-c", "WdfDriverEntry.c", "-o", "entry.obj"]))?;
+    archive(llvm, library, &new)
+}
+
+/// What the WDK's library of this name has of Control Flow Guard.
+fn guard_library(llvm: &Llvm, root: &Path, library: &Path) -> Result<bool> {
+    let new = scratch(root, "guard")?;
+    let source = new.with_extension("S");
+    write(&source, GUARD.as_bytes())?;
+    run(llvm
+        .clang()
         .current_dir(source.parent().unwrap_or(root))
+        .args(["-c", "guard.S", "-o", "guard.obj"]))?;
+    archive(llvm, library, &new)
+}
+
+/// Makes a library of the object beside `new`, and puts it in its place.
+fn archive(llvm: &Llvm, library: &Path, new: &Path) -> Result<bool> {
+    let object = new.with_extension("obj");
+    run(Command::new(llvm.tool("lld-link"))
+        .current_dir(new.parent().unwrap_or(new))
         .args(["/lib", "/nologo"])
         .arg(format!("/out:{}", new.display()))
         .arg(object.file_name().unwrap_or_default()))?;
-    replace(library, &new)
+    replace(library, new)
 }
 
 fn scratch(root: &Path, name: &str) -> Result<PathBuf> {

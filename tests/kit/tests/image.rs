@@ -1,11 +1,15 @@
 //! What the built `resvflt.sys` promises to the Windows loader, whoever built it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use iced_x86::{Code, Decoder, DecoderOptions};
 use object::LittleEndian as LE;
 use object::pe::{
-    IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE, IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY,
-    IMAGE_DLLCHARACTERISTICS_NX_COMPAT, IMAGE_FILE_MACHINE_AMD64, IMAGE_SCN_MEM_EXECUTE,
-    IMAGE_SCN_MEM_WRITE, IMAGE_SUBSYSTEM_NATIVE,
+    IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG, IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE,
+    IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY, IMAGE_DLLCHARACTERISTICS_GUARD_CF,
+    IMAGE_DLLCHARACTERISTICS_HIGH_ENTROPY_VA, IMAGE_DLLCHARACTERISTICS_NX_COMPAT,
+    IMAGE_FILE_MACHINE_AMD64, IMAGE_GUARD_CF_FUNCTION_TABLE_PRESENT, IMAGE_GUARD_CF_INSTRUMENTED,
+    IMAGE_SCN_MEM_EXECUTE, IMAGE_SCN_MEM_WRITE, IMAGE_SUBSYSTEM_NATIVE, ImageLoadConfigDirectory64,
+    RT_VERSION,
 };
 use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
 use object::{Object, ObjectSection};
@@ -80,12 +84,19 @@ fn it_is_a_native_driver_for_x64_that_demands_a_signature() {
         IMAGE_FILE_MACHINE_AMD64
     );
     assert_eq!(header.optional_header().subsystem(), IMAGE_SUBSYSTEM_NATIVE);
+    let header = header.optional_header();
     let wanted = IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE
+        | IMAGE_DLLCHARACTERISTICS_HIGH_ENTROPY_VA
         | IMAGE_DLLCHARACTERISTICS_NX_COMPAT
-        | IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY;
+        | IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY
+        | IMAGE_DLLCHARACTERISTICS_GUARD_CF;
+    assert_eq!(header.dll_characteristics(), wanted);
     assert_eq!(
-        header.optional_header().dll_characteristics() & wanted,
-        wanted
+        (
+            header.major_subsystem_version(),
+            header.major_operating_system_version()
+        ),
+        (10, 10)
     );
 }
 
@@ -103,10 +114,14 @@ fn it_imports_only_what_server_2016_has_and_no_allocator() {
     }
 }
 
+/// Memory integrity (HVCI) loads no other: driversecurity/implement-hvci-compatible-code of Microsoft's driver
+/// documentation.
 #[test]
-fn no_section_is_both_writable_and_executable() {
+fn no_section_is_both_writable_and_executable_and_each_has_its_own_pages() {
     let bytes = bytes();
     let image = PeFile64::parse(&*bytes).unwrap();
+    let alignment = image.nt_headers().optional_header().section_alignment();
+    assert_eq!(alignment % 4096, 0);
     let both = IMAGE_SCN_MEM_EXECUTE | IMAGE_SCN_MEM_WRITE;
     for section in image.sections() {
         let object::SectionFlags::Coff { characteristics } = section.flags() else {
@@ -262,7 +277,263 @@ fn no_folder_of_the_building_machine_is_in_it_or_its_symbols() {
 fn nothing_in_it_can_panic() {
     let sources: Vec<_> = texts(&bytes())
         .into_iter()
-        .filter(|t| t.contains(".rs"))
+        .filter(|t| t.replace(".rsrc", "").contains(".rs"))
         .collect();
     assert_eq!(sources, Vec::<String>::new());
+}
+
+/// A `VS_VERSIONINFO` structure, or one of those in it: key, value's bytes, children's bytes.
+fn version_node(bytes: &[u8]) -> (usize, String, &[u8], &[u8]) {
+    let word = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+    let (length, mut count, kind) = (word(0), word(2), word(4));
+    if kind == 1 {
+        count *= 2; // of text, its length is in characters
+    }
+    let units = (6..length)
+        .step_by(2)
+        .map(|at| u16::try_from(word(at)).unwrap());
+    let key: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
+    let value = (6 + 2 * (key.len() + 1)).next_multiple_of(4);
+    let children = (value + count).next_multiple_of(4).min(length);
+    let key = String::from_utf16(&key).unwrap();
+    (
+        length,
+        key,
+        &bytes[value..value + count],
+        &bytes[children..length],
+    )
+}
+
+/// Nodes one behind the other.
+fn version_nodes(mut bytes: &[u8]) -> Vec<(String, &[u8], &[u8])> {
+    let mut nodes = Vec::new();
+    while !bytes.is_empty() {
+        let (length, key, value, children) = version_node(bytes);
+        nodes.push((key, value, children));
+        bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
+    }
+    nodes
+}
+
+#[test]
+fn its_version_resource_says_who_made_it_and_which_version_it_is() {
+    let bytes = bytes();
+    let image = PeFile64::parse(&*bytes).unwrap();
+    let sections = image.section_table();
+    let directory = image.data_directories();
+    let directory = directory
+        .resource_directory(image.data(), &sections)
+        .unwrap()
+        .unwrap();
+    let types = directory.root().unwrap().entries;
+    let version = types
+        .iter()
+        .find(|e| e.name_or_id().id() == Some(RT_VERSION))
+        .unwrap();
+    let names = version.data(directory).unwrap().table().unwrap().entries;
+    let languages = names[0].data(directory).unwrap().table().unwrap().entries;
+    let entry = languages[0].data(directory).unwrap().data().unwrap();
+    let at = entry.offset_to_data.get(LE);
+    let info = sections.pe_data_at(image.data(), at).unwrap();
+    let info = &info[..usize::try_from(entry.size.get(LE)).unwrap()];
+    assert_eq!(languages[0].name_or_id().id(), Some(0x0409));
+
+    let (_, key, fixed, children) = version_node(info);
+    assert_eq!(key, "VS_VERSION_INFO");
+    let part = |text: &str| text.parse::<u32>().unwrap();
+    let [major, minor, patch] = [
+        env!("CARGO_PKG_VERSION_MAJOR"),
+        env!("CARGO_PKG_VERSION_MINOR"),
+        env!("CARGO_PKG_VERSION_PATCH"),
+    ]
+    .map(part);
+    let (high, low) = (major << 16 | minor, patch << 16);
+    // VS_FIXEDFILEINFO: VOS_NT_WINDOWS32, VFT_DRV, VFT2_DRV_SYSTEM.
+    let wanted = [
+        0xFEEF_04BD,
+        0x1_0000,
+        high,
+        low,
+        high,
+        low,
+        0x3F,
+        0,
+        0x4_0004,
+        3,
+        7,
+        0,
+        0,
+    ];
+    assert_eq!(fixed, wanted.map(u32::to_le_bytes).concat());
+
+    let files = version_nodes(children);
+    assert_eq!(
+        [&*files[0].0, &*files[1].0],
+        ["StringFileInfo", "VarFileInfo"]
+    );
+    let tables = version_nodes(files[0].2);
+    assert_eq!(tables[0].0, "040904b0");
+    let text = |value: &[u8]| {
+        let units: Vec<_> = value
+            .chunks(2)
+            .map(|u| u16::from_le_bytes([u[0], u[1]]))
+            .collect();
+        String::from_utf16(&units).unwrap()
+    };
+    let strings: Vec<_> = version_nodes(tables[0].2)
+        .into_iter()
+        .map(|(key, value, _)| (key, text(value)))
+        .collect();
+    let version = format!("{major}.{minor}.{patch}.0\0");
+    let wanted = [
+        ("CompanyName", "resvflt project\0"),
+        (
+            "FileDescription",
+            "Disk filter driver that turns IOCTL_STORAGE_RESERVE into SCSI RESERVE(6)\0",
+        ),
+        ("FileVersion", &version),
+        ("InternalName", "resvflt.sys\0"),
+        ("LegalCopyright", "The resvflt authors. MIT OR Apache-2.0\0"),
+        ("OriginalFilename", "resvflt.sys\0"),
+        ("ProductName", "resvflt\0"),
+        ("ProductVersion", &version),
+    ];
+    assert_eq!(
+        strings,
+        wanted.map(|(key, text)| (key.to_owned(), text.to_owned()))
+    );
+    let variables = version_nodes(files[1].2);
+    assert_eq!(
+        (&*variables[0].0, variables[0].1),
+        ("Translation", &[0x09, 0x04, 0xB0, 0x04][..])
+    );
+}
+
+/// MSF 7.0, the PDB's container (LLVM's documentation, "The MSF File Format"): the bytes of stream 1, "The PDB Info
+/// Stream".
+fn pdb_info(pdb: &[u8]) -> Vec<u8> {
+    let word = |bytes: &[u8], at: usize| {
+        usize::try_from(u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())).unwrap()
+    };
+    assert!(pdb.starts_with(b"Microsoft C/C++ MSF 7.00\r\n\x1ADS\0\0\0"));
+    let size = word(pdb, 32);
+    let blocks = |count: usize| count.div_ceil(size);
+    let join = |list: &[u8], bytes: usize| {
+        let blocks = (0..blocks(bytes)).map(|at| word(list, 4 * at) * size);
+        let mut joined: Vec<u8> = blocks
+            .flat_map(|start| &pdb[start..start + size])
+            .copied()
+            .collect();
+        joined.truncate(bytes);
+        joined
+    };
+    let directory = join(&pdb[word(pdb, 52) * size..], word(pdb, 44));
+    let streams = word(&directory, 0);
+    let old = blocks(word(&directory, 4));
+    join(&directory[4 + 4 * streams + 4 * old..], word(&directory, 8))
+}
+
+#[test]
+fn its_symbols_are_those_of_this_very_image() {
+    let bytes = bytes();
+    let image = PeFile64::parse(&*bytes).unwrap();
+    let record = image.pdb_info().unwrap().unwrap();
+    let info = pdb_info(&fs::read(path().with_extension("pdb")).unwrap());
+    // Version, signature, age, GUID.
+    let age = u32::from_le_bytes(info[8..12].try_into().unwrap());
+    assert_eq!(
+        (record.age(), record.guid()),
+        (age, info[12..28].try_into().unwrap())
+    );
+}
+
+/// `tests/kit/stub/guard.S`, or the WDK's library, and what lld-link puts into it.
+#[test]
+fn control_flow_guard_knows_its_functions_and_checks_every_indirect_call() {
+    let bytes = bytes();
+    let image = PeFile64::parse(&*bytes).unwrap();
+    let sections = image.section_table();
+    let base = image.relative_address_base();
+    let directory = image
+        .data_directory(IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG)
+        .unwrap();
+    let config = directory.data(image.data(), &sections).unwrap();
+    let field = |offset: usize| u64::from_le_bytes(config[offset..offset + 8].try_into().unwrap());
+    macro_rules! field {
+        ($name:ident) => {
+            field(std::mem::offset_of!(ImageLoadConfigDirectory64, $name))
+        };
+    }
+    let at = |address: u64| {
+        sections
+            .pe_data_at(image.data(), u32::try_from(address - base).unwrap())
+            .unwrap()
+    };
+    let pointer = |address: u64| u64::from_le_bytes(at(address)[..8].try_into().unwrap());
+
+    let flags = u32::try_from(field!(guard_flags) & 0xFFFF_FFFF).unwrap();
+    let wanted = IMAGE_GUARD_CF_INSTRUMENTED | IMAGE_GUARD_CF_FUNCTION_TABLE_PRESENT;
+    assert_eq!(flags & wanted, wanted);
+    let stride = 4 + usize::try_from(flags >> 28).unwrap();
+    let count = usize::try_from(field!(guard_cf_function_count)).unwrap();
+    let table: Vec<u32> = at(field!(guard_cf_function_table))[..stride * count]
+        .chunks(stride)
+        .map(|entry| u32::from_le_bytes(entry[..4].try_into().unwrap()))
+        .collect();
+    assert!(table.is_sorted() && count >= 10, "{table:x?}");
+    let text = image.section_by_name(".text").unwrap();
+    let code = text.address() - base..text.address() - base + text.size();
+    assert!(
+        table
+            .iter()
+            .all(|target| code.contains(&u64::from(*target)))
+    );
+    let entry = image
+        .nt_headers()
+        .optional_header()
+        .address_of_entry_point();
+    assert!(table.contains(&entry), "the entry point is a target");
+
+    // A kernel that does not enforce the guard leaves the pointers: `ret`, and `jmp rax`. Neither is a target.
+    let (check, dispatch) = (
+        field!(guard_cf_check_function_pointer),
+        field!(guard_cf_dispatch_function_pointer),
+    );
+    for (slot, code) in [(check, &[0xC3][..]), (dispatch, &[0xFF, 0xE0])] {
+        let section = image
+            .sections()
+            .find(|s| (s.address()..s.address() + s.size()).contains(&slot))
+            .unwrap();
+        assert_eq!(
+            section.name(),
+            Ok(".rdata"),
+            "nobody but the loader writes it"
+        );
+        assert!(at(pointer(slot)).starts_with(code));
+        assert!(!table.contains(&u32::try_from(pointer(slot) - base).unwrap()));
+    }
+
+    // What is called stands in a slot at a fixed place: an import, or the guard's, which is handed the true target.
+    let slots: Vec<u64> = imports(&image)
+        .into_values()
+        .map(|slot| base + u64::from(slot))
+        .chain([dispatch])
+        .collect();
+    let mut through_the_guard = 0;
+    let decoder = Decoder::with_ip(
+        64,
+        text.data().unwrap(),
+        text.address(),
+        DecoderOptions::NONE,
+    );
+    for instruction in decoder {
+        assert!(!instruction.is_invalid(), "{:x}", instruction.ip());
+        if instruction.code() == Code::Call_rm64 {
+            let slot = instruction.ip_rel_memory_address();
+            let fixed = instruction.is_ip_rel_memory_operand() && slots.contains(&slot);
+            assert!(fixed, "{:x}: an unchecked call", instruction.ip());
+            through_the_guard += u32::from(slot == dispatch);
+        }
+    }
+    assert!(through_the_guard > 40, "{through_the_guard}");
 }
