@@ -1,0 +1,219 @@
+//! What resvctl asks of the machine that it runs on. Windows answers for real ([`crate::windows`]); tests answer from
+//! memory, and from the rig's nodes with the built driver.
+
+use std::fmt;
+
+/// A Win32 error code (winerror.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Win32(pub u32);
+
+macro_rules! errors {
+    ($($name:ident $value:literal $words:literal)*) => {
+        #[allow(missing_docs, reason = "the words are beside the number")]
+        impl Win32 {
+            $(pub const $name: Self = Self($value);)*
+
+            const fn words(self) -> &'static str {
+                match self {
+                    $(Self::$name => $words,)*
+                    _ => "Windows said no",
+                }
+            }
+        }
+    };
+}
+
+// The second half are those that the driver's statuses become by RtlNtStatusToDosError ([MS-ERREF] 2.3.1 has the
+// statuses); tests/wine.rs compares them with an implementation of it.
+errors! {
+    FILE_NOT_FOUND               2 "there is no such thing"
+    PATH_NOT_FOUND               3 "there is no such thing"
+    INVALID_DATA                13 "the data is invalid"
+    NOT_SUPPORTED               50 "the request is not supported"
+    MORE_DATA                  234 "there is more data"
+    SERVICE_DOES_NOT_EXIST    1060 "there is no such service"
+    SERVICE_MARKED_FOR_DELETE 1072 "the service goes when Windows starts the next time"
+    NO_SUCH_DEVINST    0xE000_020B "the device is known no more"
+
+    INVALID_FUNCTION             1 "the disk or its port driver does not know the request"
+    ACCESS_DENIED                5 "access is denied"
+    NOT_READY                   21 "the disk is busy or not ready"
+    CRC                         23 "the disk reports a medium error"
+    SEM_TIMEOUT                121 "no answer came in time, and whether the disk is reserved is unknown"
+    INSUFFICIENT_BUFFER        122 "the buffer is too small"
+    BUSY                       170 "another initiator holds the disk"
+    DEVICE_HARDWARE_ERROR      483 "the disk reports a hardware error"
+    OPERATION_ABORTED          995 "the request was cancelled"
+    IO_DEVICE                 1117 "the disk's answer was an error"
+    DEVICE_NOT_CONNECTED      1167 "the disk is gone, or the path to it"
+    NO_SYSTEM_RESOURCES       1450 "the system is short of memory"
+}
+
+impl fmt::Display for Win32 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (words, Self(code)) = (self.words(), self);
+        if *code < 0x1_0000 {
+            write!(f, "{words} (error {code})")
+        } else {
+            write!(f, "{words} (error {code:#010x})")
+        }
+    }
+}
+
+/// A result whose error is Windows'.
+pub type Answer<T> = Result<T, Win32>;
+
+/// A key of the registry, or what is like one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// Below `HKEY_LOCAL_MACHINE`.
+    Machine(String),
+    /// The properties of the device with this instance ID: `LowerFilters`, `UpperFilters`, `FriendlyName`.
+    Device(String),
+    /// The hardware key of the device with this instance ID.
+    Hardware(String),
+}
+
+/// The types of a registry value that are met here (winnt.h).
+pub mod kind {
+    /// `REG_SZ`
+    pub const SZ: u32 = 1;
+    /// `REG_DWORD`
+    pub const DWORD: u32 = 4;
+    /// `REG_MULTI_SZ`
+    pub const MULTI_SZ: u32 = 7;
+}
+
+/// A value of the registry, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// Its type, see [`kind`].
+    pub kind: u32,
+    /// Its bytes.
+    pub data: Vec<u8>,
+}
+
+impl Value {
+    /// A `REG_SZ`.
+    #[must_use]
+    pub fn sz(text: &str) -> Self {
+        let units = text.encode_utf16().chain([0]);
+        Self {
+            kind: kind::SZ,
+            data: units.flat_map(u16::to_le_bytes).collect(),
+        }
+    }
+
+    /// A `REG_DWORD`.
+    #[must_use]
+    pub fn dword(number: u32) -> Self {
+        Self {
+            kind: kind::DWORD,
+            data: number.to_le_bytes().into(),
+        }
+    }
+
+    /// The text of a string, up to its terminator.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let units = self.data.chunks_exact(2);
+        let units = units.map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+        let units: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
+        String::from_utf16_lossy(&units)
+    }
+}
+
+/// A device of the class of disks, plugged in or only remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its device instance ID.
+    pub instance: String,
+    /// What opens it; none for a device that is not there now.
+    pub path: Option<String>,
+}
+
+/// What a device is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Questions that need no rights.
+    Ask,
+    /// `GENERIC_READ`: what the reservation's control codes want.
+    Read,
+}
+
+/// An open device.
+pub trait Device {
+    /// `DeviceIoControl`: how many bytes of `output` were written.
+    ///
+    /// # Errors
+    /// What the device's stack made of it.
+    fn control(&self, code: u32, output: &mut [u8]) -> Answer<usize>;
+}
+
+/// How a program ended that was run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit code.
+    pub code: u32,
+    /// What it printed.
+    pub output: String,
+}
+
+/// When a file is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// Now.
+    Now,
+    /// When Windows starts the next time: it is in use.
+    AtRestart,
+}
+
+/// The machine. Files are named by full Windows paths; the service is always `resvflt`.
+#[allow(
+    clippy::missing_errors_doc,
+    reason = "each gives the error of the Win32 function that does it"
+)]
+pub trait Machine {
+    /// True with an administrator's full token.
+    fn is_elevated(&self) -> bool;
+    /// Windows' build number, whatever the manifest says: `RtlGetVersion`.
+    fn build(&self) -> u32;
+    /// `QueryInterruptTimePrecise`: the clock of the driver's KeQueryInterruptTimePrecise.
+    fn interrupt_time(&self) -> u64;
+    /// The folder that resvctl.exe lies in.
+    fn package(&self) -> String;
+    /// `C:\Windows\System32`, where it is.
+    fn system(&self) -> String;
+
+    /// Opens a device.
+    fn open(&self, path: &str, access: Access) -> Answer<Box<dyn Device + '_>>;
+    /// The devices of the class of disks.
+    fn nodes(&self) -> Answer<Vec<Node>>;
+    /// The drivers of a started device, from the top down (`\Driver\disk`); none where Windows doesn't say.
+    fn stack(&self, instance: &str) -> Answer<Vec<String>>;
+
+    /// A value of the registry; none where it or its key is not there.
+    fn value(&self, key: &Key, name: &str) -> Answer<Option<Value>>;
+    /// Sets a value and makes its key, or with none deletes the value if it is there.
+    fn set_value(&self, key: &Key, name: &str, value: Option<&Value>) -> Answer<()>;
+    /// Deletes a key that has no keys below it, with its values.
+    fn delete_key(&self, key: &Key) -> Answer<()>;
+
+    /// True if the driver is loaded.
+    fn is_loaded(&self) -> Answer<bool>;
+    /// True if the service is there, an error if it is marked for deletion.
+    fn has_service(&self) -> Answer<bool>;
+    /// Makes the service, started at boot.
+    fn create_service(&self, image: &str) -> Answer<()>;
+    /// Deletes the service if it is there.
+    fn delete_service(&self) -> Answer<()>;
+
+    /// A file's bytes, if it is there.
+    fn read_file(&self, path: &str) -> Answer<Option<Vec<u8>>>;
+    /// Copies a file over another.
+    fn copy_file(&self, from: &str, to: &str) -> Answer<()>;
+    /// Deletes a file if it is there.
+    fn remove_file(&self, path: &str) -> Answer<Removed>;
+    /// Runs a program and waits for it.
+    fn run(&self, program: &str, arguments: &[&str]) -> Answer<Ended>;
+}

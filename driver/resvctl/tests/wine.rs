@@ -1,0 +1,387 @@
+//! The built resvctl.exe under Wine: that it starts, finds its disks through Wine's `SetupAPI`, registry and service
+//! manager, and that what it installs it takes back. Wine has no resvflt and no disk of the PnP manager's; the one disk
+//! here is `\\.\PhysicalDrive0` with a device node that the test writes into the registry.
+#![allow(clippy::doc_markdown, reason = "names of the registry are words here")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const WINE: &str = "/usr/lib/wine/wine64";
+const MINGW: &str = "x86_64-w64-mingw32-gcc";
+const INSTANCE: &str = r"SCSI\Disk&Ven_Wine&Prod_Disk\1&0&000000";
+const INTERFACE: &str =
+    "SCSI#Disk&Ven_Wine&Prod_Disk#1&0&000000#{53f56307-b6bf-11d0-94f2-00a0c91efb8b}";
+const SYSTEM: &str = r"HKEY_LOCAL_MACHINE\System\CurrentControlSet";
+const CLASS: &str =
+    r"HKLM\System\CurrentControlSet\Control\Class\{4d36e967-e325-11ce-bfc1-08002be10318}";
+const SERVICE: &str = r"HKLM\System\CurrentControlSet\Services\resvflt";
+const RECORD: &str = r"HKLM\SOFTWARE\resvflt";
+
+/// The statuses that resvctl has words for, and their Win32 errors in `src/machine.rs`.
+const STATUSES: [(&str, u32); 13] = [
+    ("c0000010", 1),
+    ("c0000022", 5),
+    ("c0000013", 21),
+    ("c00000a3", 21),
+    ("c000009c", 23),
+    ("c00000b5", 121),
+    ("c0000023", 122),
+    ("80000011", 170),
+    ("c0000483", 483),
+    ("c0000120", 995),
+    ("c0000185", 1117),
+    ("c000009d", 1167),
+    ("c000009a", 1450),
+];
+
+/// A Windows of Wine's, with the disk plugged in.
+struct Windows {
+    folder: PathBuf,
+    disk: Child,
+}
+
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target")
+}
+
+fn compile(source: &str, to: &Path, flags: &[&str]) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/wine")
+        .join(source);
+    let newer = |a: &Path, b: &Path| {
+        let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+        time(a) > time(b)
+    };
+    if newer(to, &source) {
+        return;
+    }
+    let mut compiler = Command::new(MINGW);
+    compiler
+        .args(["-Os", "-s", "-Wall", "-Werror", "-o"])
+        .arg(to)
+        .arg(&source)
+        .args(flags);
+    assert!(
+        compiler.status().expect("gcc-mingw-w64-x86-64").success(),
+        "{}",
+        source.display()
+    );
+}
+
+impl Windows {
+    fn start() -> Self {
+        let folder = target().join("wine");
+        let package = folder.join("package");
+        fs::create_dir_all(&package).expect("a folder");
+        let program = std::env::var_os("RESVCTL_EXE").map(PathBuf::from);
+        let program = program.unwrap_or_else(|| target().join("package/resvctl.exe"));
+        fs::copy(&program, package.join("resvctl.exe"))
+            .expect("resvctl.exe: `cargo xtask package` builds it");
+        fs::write(package.join("resvflt.sys"), "a driver").expect("a file");
+        fs::write(package.join("resvflt.inf"), "a script").expect("a file");
+        compile(
+            "bcryptprimitives.c",
+            &package.join("bcryptprimitives.dll"),
+            &["-shared", "-ladvapi32"],
+        );
+        compile(
+            "realtime.c",
+            &package.join("api-ms-win-core-realtime-l1-1-1.dll"),
+            &["-shared"],
+        );
+        compile(
+            "disk.c",
+            &folder.join("disk.exe"),
+            &["-municode", "-lntdll"],
+        );
+        let fresh = !folder.join("prefix/system.reg").exists();
+        if fresh {
+            // Making the prefix takes half of what this test takes; it is kept.
+            let made = wine(&folder, Path::new("wineboot")).arg("--init").status();
+            assert!(made.expect("wine64").success());
+        }
+        let link = format!(r"\??\{INTERFACE}");
+        let mut disk = wine(&folder, &folder.join("disk.exe"));
+        disk.arg(link.to_lowercase())
+            .args(STATUSES.map(|(status, _)| status));
+        let mut disk = disk
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("wine64");
+        let mut told = String::new();
+        let out = disk.stdout.take().expect("piped");
+        BufReader::new(out).read_line(&mut told).expect("its line");
+        let errors: Vec<_> = told
+            .split_whitespace()
+            .map(|n| n.parse::<u32>().expect("a number"))
+            .collect();
+        assert_eq!(errors, STATUSES.map(|(_, error)| error));
+        let windows = Self { folder, disk };
+        windows.forget();
+        windows.import(&disk_registry());
+        windows
+    }
+
+    /// Whatever an earlier run left.
+    fn forget(&self) {
+        for key in [SERVICE, RECORD] {
+            self.reg(&["delete", key, "/f"]);
+        }
+        for list in ["LowerFilters", "UpperFilters"] {
+            self.reg(&["delete", CLASS, "/v", list, "/f"]);
+        }
+        let _ = fs::remove_file(self.installed());
+        self.version("win7");
+    }
+
+    fn installed(&self) -> PathBuf {
+        self.folder
+            .join("prefix/drive_c/windows/system32/drivers/resvflt.sys")
+    }
+
+    /// Which Windows Wine says it is.
+    fn version(&self, name: &str) {
+        let key = r"HKCU\Software\Wine";
+        self.reg(&["add", key, "/v", "Version", "/d", name, "/f"]);
+    }
+
+    fn reg(&self, arguments: &[&str]) -> String {
+        let out = wine(&self.folder, Path::new("reg"))
+            .args(arguments)
+            .output()
+            .expect("wine64");
+        String::from_utf8_lossy(&out.stdout).replace('\r', "")
+    }
+
+    /// UTF-16, or `reg import` would take the bytes of a REG_MULTI_SZ for ANSI.
+    fn import(&self, text: &str) {
+        let file = self.folder.join("disk.reg");
+        let units = ["\u{feff}", text].concat();
+        let bytes: Vec<u8> = units.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        fs::write(&file, bytes).expect("a file");
+        self.reg(&["import", file.to_str().expect("UTF-8")]);
+    }
+
+    /// All that an install may touch.
+    fn touched(&self) -> Vec<String> {
+        let enumerated = format!(r"{SYSTEM}\Enum\{INSTANCE}");
+        let keys = [CLASS, SERVICE, RECORD, &enumerated];
+        let mut all: Vec<String> = keys
+            .iter()
+            .map(|key| self.reg(&["query", key, "/s"]))
+            .collect();
+        all.push(format!("{:?}", fs::read_to_string(self.installed()).ok()));
+        all
+    }
+
+    /// Carries out a command line: its exit code, and what it printed.
+    fn resvctl(&self, line: &str) -> (i32, String) {
+        let mut program = wine(&self.folder, &self.folder.join("package/resvctl.exe"));
+        let ended = program
+            .args(line.split_whitespace())
+            .stderr(Stdio::piped())
+            .output()
+            .expect("wine64");
+        let text = [ended.stdout, ended.stderr].concat();
+        let text = String::from_utf8(text).expect("UTF-8").replace('\r', "");
+        (ended.status.code().expect("an exit code"), text)
+    }
+
+    fn ends(&self, line: &str, exit: i32, told: &[&str]) {
+        let (found, text) = self.resvctl(line);
+        assert_eq!(found, exit, "{line}: {text}");
+        for told in told {
+            assert!(text.contains(told), "{line}, {told}: {text}");
+        }
+    }
+}
+
+impl Drop for Windows {
+    fn drop(&mut self) {
+        drop(self.disk.stdin.take());
+        let _ = self.disk.wait();
+    }
+}
+
+fn wine(folder: &Path, program: &Path) -> Command {
+    let mut wine = Command::new(WINE);
+    wine.arg(program)
+        .env("WINEPREFIX", folder.join("prefix"))
+        .env("WINEDEBUG", "-all")
+        .env("WINEDLLOVERRIDES", "mscoree,mshtml=")
+        .env_remove("DISPLAY")
+        .stderr(Stdio::null());
+    wine
+}
+
+/// A REG_MULTI_SZ or a list of a device property, for a .reg file.
+fn hex(kind: &str, strings: &[&str]) -> String {
+    let units = strings
+        .iter()
+        .flat_map(|string| string.encode_utf16().chain([0]))
+        .chain([0]);
+    let bytes: Vec<String> = units
+        .flat_map(u16::to_le_bytes)
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    format!("hex({kind}):{}", bytes.join(","))
+}
+
+/// What the PnP manager would have written of the disk: Wine's setupapi/devinst.c reads it there. The property is
+/// DEVPKEY_Device_Stack, of type DEVPROP_TYPE_STRING_LIST.
+fn disk_registry() -> String {
+    let interface = format!(
+        r"{SYSTEM}\Control\DeviceClasses\{{53f56307-b6bf-11d0-94f2-00a0c91efb8b}}\##?#{INTERFACE}"
+    );
+    let (device, escaped) = (
+        format!(r"{SYSTEM}\Enum\{INSTANCE}"),
+        INSTANCE.replace('\\', r"\\"),
+    );
+    let lists = hex("7", &["first", "second"]);
+    let stack = hex(
+        "ffff2012",
+        &[r"\Driver\partmgr", r"\Driver\disk", r"\Driver\storahci"],
+    );
+    format!(
+        "Windows Registry Editor Version 5.00\n\n\
+         [-{device}\\Device Parameters]\n\n\
+         [{device}]\n\"ClassGUID\"=\"{{4d36e967-e325-11ce-bfc1-08002be10318}}\"\n\"Class\"=\"DiskDrive\"\n\
+         \"FriendlyName\"=\"Wine's disk\"\n\"LowerFilters\"={lists}\n\"UpperFilters\"={lists}\n\n\
+         [{device}\\Properties\\{{540b947e-8b40-45bc-a8a2-6a0b894cbda2}}\\000E]\n@={stack}\n\n\
+         [{interface}]\n\"DeviceInstance\"=\"{escaped}\"\n\n\
+         [{interface}\\#]\n\"SymbolicLink\"=\"\\\\\\\\?\\\\{INTERFACE}\"\n\n\
+         [{interface}\\#\\Control]\n\"Linked\"=dword:00000001\n"
+    )
+}
+
+/// One test: Wine starts slowly, and its registry is one.
+#[test]
+fn resvctl_under_wine() {
+    let windows = Windows::start();
+    it_finds_disks_and_says_what_is_wrong(&windows);
+    what_it_installs_it_takes_back(&windows);
+    what_others_added_stays(&windows);
+    newer_windows_is_for_pnputil(&windows);
+}
+
+fn it_finds_disks_and_says_what_is_wrong(windows: &Windows) {
+    windows.ends(
+        "--help",
+        0,
+        &["Usage: resvctl <COMMAND>", "Examples:", "Exit codes:"],
+    );
+    windows.ends("reserve Harddisk1", 2, &["PhysicalDrive1"]);
+    windows.ends(
+        "list",
+        0,
+        &[
+            "resvflt.sys is not loaded",
+            "PhysicalDrive0   no filter",
+            "Wine's disk, SCSI",
+        ],
+    );
+    for disk in ["0", "physicaldrive0", r"\\.\PhysicalDrive0"] {
+        windows.ends(
+            &format!("status {disk}"),
+            4,
+            &["PhysicalDrive0: resvflt is not in this disk's stack"],
+        );
+    }
+    windows.ends(
+        "status 7",
+        1,
+        &[
+            "PhysicalDrive7: there is no such thing (error 2)",
+            "resvctl list",
+        ],
+    );
+    windows.ends(
+        "status Q:",
+        1,
+        &["Q: there is no such thing (error 2)", "resvctl list"],
+    );
+    windows.ends("reserve 0", 1, &["error 50", "disk.sys answered"]);
+    windows.ends("verify on", 1, &["verifier.exe"]);
+    windows.ends("verify off", 0, &["does not watch"]);
+    windows.ends("exclude 0", 0, &["ResvFltEnabled = 0"]);
+    windows.ends("list", 0, &["excluded"]);
+    windows.ends("include 0", 0, &["ResvFltEnabled = 1"]);
+    let key = format!(r"{SYSTEM}\Enum\{INSTANCE}\Device Parameters");
+    let value = windows.reg(&["query", &key, "/v", "ResvFltEnabled"]);
+    assert!(value.contains("REG_DWORD    0x1"), "{value}");
+}
+
+fn what_it_installs_it_takes_back(windows: &Windows) {
+    let before = windows.touched();
+    windows.ends("install", 2, &["older than 10 1903", "name the disks"]);
+    windows.ends("install --class", 1, &["--force"]);
+    windows.ends(
+        "install 0 --force --dry-run",
+        0,
+        &["would copy", "would make the service"],
+    );
+    windows.ends("uninstall", 0, &["nothing"]);
+    assert_eq!(
+        windows.touched(),
+        before,
+        "nothing of this was to change anything"
+    );
+    for (line, list) in [
+        ("install 0 --force", r"first\0second\0resvflt"),
+        ("install 0 --force --upper", r"first\0second\0resvflt"),
+        (
+            "install --class --force",
+            "LowerFilters    REG_MULTI_SZ    resvflt",
+        ),
+        (
+            "install --class --force --upper",
+            "UpperFilters    REG_MULTI_SZ    resvflt",
+        ),
+    ] {
+        windows.ends(line, 0, &["restart Windows"]);
+        let after = windows.touched().concat();
+        for told in [
+            list,
+            r"System32\drivers\resvflt.sys",
+            "Start    REG_DWORD    0x0",
+            "Group    REG_SZ    PnP Filter",
+            "a driver",
+        ] {
+            assert!(after.contains(told), "{line}: {told}: {after}");
+        }
+        windows.ends("list", 0, &["named by"]);
+        windows.ends(
+            "uninstall",
+            0,
+            &["as it was", "service: deleted", "file: deleted"],
+        );
+        assert_eq!(windows.touched(), before, "{line}");
+    }
+}
+
+fn what_others_added_stays(windows: &Windows) {
+    windows.ends("install --class --force --upper", 0, &[]);
+    windows.reg(&[
+        "add",
+        CLASS,
+        "/v",
+        "UpperFilters",
+        "/t",
+        "REG_MULTI_SZ",
+        "/d",
+        r"new\0resvflt\0last",
+        "/f",
+    ]);
+    windows.ends("uninstall", 0, &["what is left: new, last"]);
+    let list = windows.reg(&["query", CLASS, "/v", "UpperFilters"]);
+    assert!(list.contains(r"REG_MULTI_SZ    new\0last"), "{list}");
+}
+
+fn newer_windows_is_for_pnputil(windows: &Windows) {
+    windows.version("win10");
+    windows.ends("install --dry-run", 1, &["pnputil.exe"]);
+    windows.version("win7");
+}

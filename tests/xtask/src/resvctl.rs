@@ -1,0 +1,79 @@
+//! Builds the node's command line, driver/resvctl, for Windows.
+
+use crate::build::{Lane, root, timed};
+use open_kit::{Error, Result, run};
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// MinGW links it: the MSVC target's libraries are not to be had off Windows.
+const TARGET: &str = "x86_64-pc-windows-gnu";
+
+/// Builds `target/package/resvctl.exe`; its path. The packages are those of `Need::Windows`.
+pub fn build(lane: Lane) -> Result<PathBuf> {
+    timed("building resvctl.exe", "", || {
+        let mut cargo = cargo(lane, "cargo");
+        run(cargo.args(["build", "--quiet"]).args(flags(lane)))?;
+        let built = root()
+            .join("target/resvctl")
+            .join(TARGET)
+            .join("release/resvctl.exe");
+        let program = root().join("target/package/resvctl.exe");
+        fs::create_dir_all(root().join("target/package")).map_err(Error::at(&program))?;
+        fs::copy(&built, &program).map_err(Error::at(&built))?;
+        Ok(program)
+    })
+}
+
+/// Lints it as it is compiled for Windows.
+pub fn lint(lane: Lane) -> Result<()> {
+    let mut clippy = cargo(lane, "cargo-clippy");
+    clippy.args(["clippy", "--quiet"]).args(flags(lane));
+    run(clippy.args(["--", "-D", "warnings"]))
+}
+
+/// The driver's lane, if its compiler has this target, too.
+fn own(lane: Lane) -> Lane {
+    match lane {
+        Lane::Toolchain => Lane::choose_for(TARGET),
+        Lane::Debian => lane,
+    }
+}
+
+fn cargo(lane: Lane, program: &str) -> Command {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    let home = home.unwrap_or_default();
+    let flags = [
+        format!("--remap-path-prefix={}=/cargo", home.display()),
+        format!("--remap-path-prefix={}=/resvflt", root().display()),
+        "-Clink-arg=-Wl,--no-insert-timestamp".into(),
+    ];
+    let mut cargo = own(lane).program(program);
+    cargo
+        .current_dir(root())
+        .env_remove("RUSTFLAGS")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .env("CARGO_TARGET_DIR", root().join("target/resvctl"));
+    cargo
+}
+
+/// Small rather than fast, without debug information.
+fn flags(lane: Lane) -> impl Iterator<Item = &'static str> {
+    let std: &[_] = match own(lane) {
+        Lane::Toolchain => &[],
+        Lane::Debian => &["-Zbuild-std=std,panic_abort"],
+    };
+    let flags = [
+        "--locked",
+        "--release",
+        "--package=resvctl",
+        "--target",
+        TARGET,
+        "--config=profile.release.opt-level='z'",
+        "--config=profile.release.debug=0",
+        "--config=profile.release.strip=true",
+    ];
+    flags.into_iter().chain(std.iter().copied())
+}
