@@ -2,7 +2,8 @@
 
 use wdk_sys::ntddk::KeQueryInterruptTimePrecise;
 
-/// Interrupt time, in units of 100 ns since the system started; sleep is left out. Any IRQL.
+/// Interrupt time, in units of 100 ns since the system started, sleep included: what user mode calls
+/// `QueryInterruptTimePrecise`. Any IRQL.
 pub fn interrupt_time() -> u64 {
     let mut performance_counter = 0;
     // SAFETY: the counter is written to a live place.

@@ -56,7 +56,7 @@ impl Queue {
             ..WDF_IO_QUEUE_CONFIG::default()
         };
         config.Settings.Parallel.NumberOfPresentedRequests = presented;
-        // The device is the parent of its queues whatever the attributes say, and they must not name it.
+        // Without a parent named, the device's I/O package is it.
         let mut attributes = attributes(null_mut());
         attributes.ExecutionLevel = level;
         attributes.SynchronizationScope = _WDF_SYNCHRONIZATION_SCOPE::WdfSynchronizationScopeNone;

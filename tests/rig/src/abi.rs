@@ -34,7 +34,18 @@ pub mod status {
         STATUS_REQUEST_NOT_ACCEPTED as REQUEST_NOT_ACCEPTED, STATUS_SUCCESS as SUCCESS,
         STATUS_UNSUCCESSFUL as UNSUCCESSFUL,
     };
-    /// A filter that gave up in EvtDriverDeviceAdd: the framework removes its device and the stack goes on without.
+    /// wdfstatus.h.
+    pub const WDF_OBJECT_ATTRIBUTES_INVALID: Status = 0xC020_0209_u32.cast_signed();
+    /// wdfstatus.h.
+    pub const WDF_PARENT_ASSIGNMENT_NOT_ALLOWED: Status = 0xC020_020F_u32.cast_signed();
+    /// wdfstatus.h.
+    pub const WDF_SYNCHRONIZATION_SCOPE_INVALID: Status = 0xC020_0210_u32.cast_signed();
+    /// wdfstatus.h.
+    pub const WDF_EXECUTION_LEVEL_INVALID: Status = 0xC020_0211_u32.cast_signed();
+    /// wdfstatus.h.
+    pub const WDF_PARENT_NOT_SPECIFIED: Status = 0xC020_0212_u32.cast_signed();
+
+    /// What the NT_SUCCESS macro says.
     pub const fn is_success(status: Status) -> bool {
         status >= 0
     }
@@ -51,7 +62,7 @@ pub mod irql {
 /// Major function codes.
 pub mod major {
     pub use windows_sys::Wdk::System::SystemServices::{
-        IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL, IRP_MJ_PNP, IRP_MJ_POWER,
+        IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL, IRP_MJ_PNP, IRP_MJ_POWER, IRP_MJ_SCSI,
     };
     /// How many there are.
     pub const COUNT: usize = 28;
@@ -93,7 +104,9 @@ pub struct DeviceIoControl {
 }
 
 /// SCSI_PASS_THROUGH (ntddscsi.h).
-pub use windows_sys::Win32::Storage::IscsiDisc::{IOCTL_SCSI_PASS_THROUGH, SCSI_PASS_THROUGH};
+pub use windows_sys::Win32::Storage::IscsiDisc::{
+    IOCTL_SCSI_PASS_THROUGH, SCSI_PASS_THROUGH, SCSI_PASS_THROUGH32,
+};
 
 /// Declares a KMDF structure and keeps its layout where the test can compare it with Microsoft's.
 macro_rules! kmdf {
@@ -209,6 +222,10 @@ const _: () = {
     assert!(
         size_of::<SCSI_PASS_THROUGH>() == 56,
         "SCSI_PASS_THROUGH, ntddscsi.h x64"
+    );
+    assert!(
+        size_of::<SCSI_PASS_THROUGH32>() == 44,
+        "SCSI_PASS_THROUGH32, ntddscsi.h"
     );
     assert!(size_of::<DeviceIoControl>() == 32);
     assert!(std::mem::offset_of!(IO_STACK_LOCATION, Parameters) == 8);

@@ -1,4 +1,5 @@
-//! What the rig's ntoskrnl.exe and WDFLDR.SYS export: what the driver imports, and nothing that Server 2016 lacks.
+//! What the rig's ntoskrnl.exe and WDFLDR.SYS export: what the driver and its broken variants import, and nothing that
+//! Server 2016 lacks.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use crate::abi::{
     status,
 };
 use crate::fx::Framework;
-use crate::{etw, io, rules, world};
+use crate::{etw, io, pool, rules, world};
 
 /// The address of a function that the driver imports.
 pub fn find(module: &str, symbol: &str) -> Option<*const c_void> {
@@ -29,6 +30,9 @@ fn ntoskrnl(symbol: &str) -> Option<*const c_void> {
         "IofCompleteRequest" => complete_request as *const c_void,
         "KeBugCheckEx" => bug_check as *const c_void,
         "KeQueryInterruptTimePrecise" => interrupt_time as *const c_void,
+        "KfRaiseIrql" | "KeLowerIrql" => set_irql as *const c_void,
+        "ExAllocatePoolWithTag" => allocate_pool as *const c_void,
+        "ExFreePoolWithTag" => free_pool as *const c_void,
         _ => return etw::find(symbol),
     })
 }
@@ -81,8 +85,23 @@ unsafe extern "win64" fn copy_unicode_string(to: *mut UNICODE_STRING, from: *con
 unsafe extern "win64" fn complete_request(irp: *mut IRP, _priority_boost: i8) {
     let thread = world::current();
     thread.in_call(&thread.node(), "IofCompleteRequest", || {
+        // SAFETY: a live IRP; plain data in a union.
+        io::expect_proof(irp, || unsafe { (*irp).IoStatus.Anonymous.Status });
         io::complete_request(irp);
     });
+}
+
+/// Gives the old IRQL, which KeLowerIrql's caller does not look at.
+unsafe extern "win64" fn set_irql(level: u8) -> u8 {
+    world::current().set_irql(level)
+}
+
+unsafe extern "win64" fn allocate_pool(_kind: u32, size: usize, _tag: u32) -> *mut u8 {
+    pool::allocate(&world::current().node(), "pool", size)
+}
+
+unsafe extern "win64" fn free_pool(block: *mut u8, _tag: u32) {
+    pool::free(block);
 }
 
 unsafe extern "win64" fn bug_check(code: u32, a: usize, b: usize, c: usize, d: usize) -> ! {

@@ -4,6 +4,7 @@
 use std::ffi::c_void;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use object::LittleEndian as LE;
@@ -90,6 +91,40 @@ pub struct Image {
 }
 
 static MAPPED: Mutex<Vec<(usize, usize, String)>> = Mutex::new(Vec::new());
+
+/// Sections that may be paged out: where each begins, its size and its protection.
+static PAGEABLE: Mutex<Vec<(usize, usize, i32)>> = Mutex::new(Vec::new());
+static ANY_PAGEABLE: AtomicBool = AtomicBool::new(false);
+
+/// Takes all pageable sections away, as Driver Verifier's IRQL checking does whenever the IRQL is raised. What is touched
+/// faults.
+pub fn page_out() {
+    if !ANY_PAGEABLE.load(Ordering::Relaxed) {
+        return;
+    }
+    let pageable = PAGEABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    for &(start, size, _) in &*pageable {
+        // SAFETY: a section's own pages; entries go before their image does.
+        unsafe { libc::mprotect(start as *mut c_void, size, libc::PROT_NONE) };
+    }
+}
+
+/// The pageable section at `address`: where it begins, its size and its protection.
+pub fn pageable(address: usize) -> Option<(usize, usize, i32)> {
+    let pageable = PAGEABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let covers =
+        |(start, size, _): &&(usize, usize, i32)| (*start..start + size).contains(&address);
+    pageable.iter().find(covers).copied()
+}
+
+/// Gives a pageable section back; false if there is none at `address`.
+pub fn page_in(address: usize) -> bool {
+    let Some((start, size, protection)) = pageable(address) else {
+        return false;
+    };
+    // SAFETY: a section's own pages.
+    unsafe { libc::mprotect(start as *mut c_void, size, protection) == 0 }
+}
 
 /// "resvflt.sys+0x1234 (node A)" for an address inside a mapped image.
 pub fn describe(address: usize) -> Option<String> {
@@ -279,6 +314,11 @@ impl Image {
             let size = (section.virtual_size.get(LE) as usize).next_multiple_of(PAGE);
             // SAFETY: sections lie inside of the mapping, on pages of their own.
             unsafe { libc::mprotect(start as *mut c_void, size, protection) };
+            if section.name.starts_with(b"PAGE") {
+                let mut pageable = PAGEABLE.lock().unwrap_or_else(PoisonError::into_inner);
+                pageable.push((start, size, protection));
+                ANY_PAGEABLE.store(true, Ordering::Relaxed);
+            }
         }
     }
 
@@ -315,6 +355,11 @@ impl Drop for Image {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|(base, ..)| *base != self.base);
+        let elsewhere = |start: usize| !(self.base..self.base + self.size).contains(&start);
+        PAGEABLE
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|&(start, ..)| elsewhere(start));
         // SAFETY: the mapping is this value's, and the driver in it is unloaded.
         unsafe { libc::munmap(self.base as *mut c_void, self.size) };
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::abi::{
@@ -69,12 +69,19 @@ impl Pending {
 
 /// What the rig keeps of each IRP beside its memory.
 #[derive(Clone)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about one IRP"
+)]
 struct Record {
     caller: Option<Arc<Pending>>,
     buffer: *mut u8,
     buffer_length: usize,
     completed: bool,
     information_zero: bool,
+    /// Its own command was answered with proof.
+    proven: bool,
+    from_32_bit: bool,
     arrived: Vec<u8>,
     owner: Weak<Framework>,
     node: String,
@@ -101,6 +108,8 @@ pub fn allocate_irp(node: &str, stack_size: i8) -> *mut IRP {
         buffer_length: 0,
         completed: false,
         information_zero: false,
+        proven: false,
+        from_32_bit: false,
         arrived: Vec::new(),
         owner: Weak::new(),
         node: node.into(),
@@ -217,6 +226,12 @@ pub fn ioctl_parameters(location: *mut IO_STACK_LOCATION) -> *mut DeviceIoContro
     unsafe { (&raw mut (*location).Parameters).cast() }
 }
 
+/// Where a location of IRP_MJ_SCSI has its SRB: Parameters.Scsi.Srb, the union's first pointer.
+pub fn srb_parameter(location: *mut IO_STACK_LOCATION) -> *mut *mut c_void {
+    // SAFETY: the parameters lie inside of the location.
+    unsafe { (&raw mut (*location).Parameters).cast() }
+}
+
 /// Makes a driver object whose every major function is `dispatch`.
 pub fn create_driver(node: &str, dispatch: Dispatch) -> *mut DRIVER_OBJECT {
     let driver =
@@ -308,6 +323,27 @@ pub fn call_driver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
         unsafe { std::mem::transmute(routine.unwrap_or_else(|| unreachable!("filled"))) };
     // SAFETY: a dispatch routine takes the device and the IRP that it now owns.
     unsafe { routine(device, irp) }
+}
+
+/// IoCallDriver on an IRP whose next location is ready; waits until it is back. Whoever called completes it again.
+pub fn call_and_wait(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    let back = AtomicBool::new(false);
+    set_completion_routine(irp, taken_back_to, (&raw const back).cast_mut().cast());
+    call_driver(device, irp);
+    world::current().wait(irp as usize, || back.load(Ordering::Acquire));
+    // SAFETY: the IRP is back; plain data in a union.
+    unsafe { (*irp).IoStatus.Anonymous.Status }
+}
+
+unsafe extern "win64" fn taken_back_to(
+    _: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+    context: *mut c_void,
+) -> Status {
+    // SAFETY: the context is `call_and_wait`'s, which waits for this.
+    unsafe { (*context.cast::<AtomicBool>()).store(true, Ordering::Release) };
+    world::current().world.wake(irp as usize);
+    status::MORE_PROCESSING_REQUIRED
 }
 
 /// IoCompleteRequest.
@@ -436,6 +472,41 @@ pub fn wants_information_zero(irp: *mut IRP) -> bool {
         .is_some_and(|record| record.information_zero)
 }
 
+/// Notes that a command was answered with proof, if it is one that this IRP asks for.
+pub fn note_proof(irp: *mut IRP, operation_code: u8) {
+    // SAFETY: a live IRP; the parameters of a device control.
+    let code = unsafe { (*ioctl_parameters(current_location(irp))).IoControlCode };
+    // RESERVE(6) and (10), RELEASE(6) and (10): SPC-2 7.21, 7.22, 7.16, 7.17.
+    let commands = match CLAIMED.iter().position(|&claimed| claimed == code) {
+        Some(0..4) => [0x16, 0x56],
+        Some(_) => [0x17, 0x57],
+        None => return,
+    };
+    if let Some(record) = irps().get_mut(&(irp as usize)) {
+        record.proven |= commands.contains(&operation_code);
+    }
+}
+
+/// The driver completes an IRP with this status, which is asked for only if the IRP is not complete yet.
+pub fn expect_proof(irp: *mut IRP, status: impl FnOnce() -> Status) {
+    let unproven = |record: &Record| record.information_zero && !record.proven;
+    if !irps().get(&(irp as usize)).is_some_and(unproven) {
+        return;
+    }
+    let status = status();
+    if status::is_success(status) {
+        let found = format!("IRP {irp:p} is completed with {status:#010x}");
+        rules::broken(&rules::SUCCESS_WITHOUT_PROOF, &found);
+    }
+}
+
+/// IoIs32bitProcess: true only for the IRP of a 32-bit process; a driver's own is never one (the function's page).
+pub fn is_32_bit_process(irp: *mut IRP) -> bool {
+    irps()
+        .get(&(irp as usize))
+        .is_some_and(|record| record.from_32_bit)
+}
+
 /// True for an IRP that a caller sent to the top of a stack.
 pub fn is_callers(irp: *mut IRP) -> bool {
     irps()
@@ -464,11 +535,12 @@ pub fn note_arrival(irp: *mut IRP) {
 }
 
 /// Compares a foreign IRP with what arrived at the filter: below, all must be as it was, but for the location's device
-/// (IoCallDriver's). CREATE is the one that the framework passes on another way (facts 2).
+/// (IoCallDriver's). CREATE is the one that the framework passes on another way (facts 2). The driver right below the
+/// filter asks, once: what it does to the IRP is its own business.
 pub fn check_foreign(irp: *mut IRP) {
     let Some(arrived) = irps()
-        .get(&(irp as usize))
-        .map(|record| record.arrived.clone())
+        .get_mut(&(irp as usize))
+        .map(|record| std::mem::take(&mut record.arrived))
     else {
         return;
     };
@@ -517,6 +589,19 @@ pub struct Call {
     pub input_length: Option<u32>,
     /// IRQL of the caller.
     pub irql: u8,
+    /// Who calls.
+    pub caller: Caller,
+}
+
+/// Who sends an IRP to a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A driver; RequestorMode is KernelMode.
+    Kernel,
+    /// A 64-bit process.
+    User64,
+    /// A 32-bit process, under WOW64.
+    User32,
 }
 
 impl Call {
@@ -530,6 +615,7 @@ impl Call {
             output_length: 0,
             input_length: None,
             irql: irql::PASSIVE,
+            caller: Caller::Kernel,
         }
     }
 
@@ -545,7 +631,7 @@ impl Call {
 
 /// The controls that a filter answers with Information 0 and without a look at the buffers: RESERVE and RELEASE in their
 /// STORAGE, DISK, CDROM and TAPE spellings (ntddstor.h, ntdddisk.h, ntddcdrm.h, ntddtape.h).
-const CLAIMED: [u32; 8] = [
+pub(crate) const CLAIMED: [u32; 8] = [
     0x002D_4810,
     0x0007_4810,
     0x0002_4810,
@@ -581,6 +667,7 @@ pub fn build(node: &str, device: *mut DEVICE_OBJECT, call: &Call) -> (*mut IRP, 
         record.buffer = buffer;
         record.buffer_length = room;
         record.information_zero = ours;
+        record.from_32_bit = call.caller == Caller::User32;
     }
     if ours && !buffer.is_null() {
         // rules::BUFFERS_UNTOUCHED: a touch faults.
@@ -590,6 +677,9 @@ pub fn build(node: &str, device: *mut DEVICE_OBJECT, call: &Call) -> (*mut IRP, 
     // SAFETY: the IRP is new and has at least one location.
     unsafe {
         (*irp).AssociatedIrp.SystemBuffer = buffer.cast();
+        (*irp).RequestorMode = i8::from(call.caller != Caller::Kernel);
+        // Whoever completes the IRP sets it; nobody may count on a zero.
+        (*irp).IoStatus.Information = 0x5A5A;
         (*location).MajorFunction = call.major;
         (*location).MinorFunction = call.minor;
     }

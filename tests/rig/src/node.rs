@@ -67,7 +67,7 @@ pub struct Stack {
     filter: Option<*mut DEVICE_OBJECT>,
 }
 
-// SAFETY: the filter's address is only compared with null.
+// SAFETY: addresses of live devices, used as Windows would.
 unsafe impl Send for Stack {}
 // SAFETY: as above.
 unsafe impl Sync for Stack {}
@@ -76,6 +76,11 @@ impl Stack {
     /// True if the driver attached itself.
     pub fn is_filtered(&self) -> bool {
         self.filter.is_some()
+    }
+
+    /// The driver's device, if it attached itself.
+    pub fn filter(&self) -> Option<*mut DEVICE_OBJECT> {
+        self.filter
     }
 
     /// The device that callers address.
@@ -173,8 +178,27 @@ impl Node {
     /// # Errors
     /// As [`Node::plug`].
     pub fn add(&self, disk: Arc<dyn Disk>, keys: &DiskKeys) -> Result<Stack, Status> {
-        let port = Port::new(&self.name, &self.world, disk);
-        let filter = self.framework.add_device(port.device(), keys)?;
+        let port = self.port(disk);
+        let bottom = port.device();
+        self.attach(port, bottom, keys)
+    }
+
+    /// A port with this disk, and no driver above it.
+    pub fn port(&self, disk: Arc<dyn Disk>) -> Arc<Port> {
+        Port::new(&self.name, &self.world, disk)
+    }
+
+    /// Asks the driver to attach to `lower`, the top of the port's stack.
+    ///
+    /// # Errors
+    /// As [`Node::plug`].
+    pub fn attach(
+        &self,
+        port: Arc<Port>,
+        lower: *mut DEVICE_OBJECT,
+        keys: &DiskKeys,
+    ) -> Result<Stack, Status> {
+        let filter = self.framework.add_device(lower, keys)?;
         Ok(Stack { port, filter })
     }
 
@@ -218,10 +242,19 @@ impl Node {
         call: &Call,
         note: impl FnOnce(&Arc<Pending>),
     ) -> Arc<Pending> {
-        let top = stack.top();
-        let (irp, pending) = io::build(&self.name, top, call);
+        self.start_at(stack.top(), call, note)
+    }
+
+    /// As [`Node::start_noting`], to a device anywhere in a stack.
+    pub fn start_at(
+        &self,
+        device: *mut DEVICE_OBJECT,
+        call: &Call,
+        note: impl FnOnce(&Arc<Pending>),
+    ) -> Arc<Pending> {
+        let (irp, pending) = io::build(&self.name, device, call);
         note(&pending);
-        io::send(top, irp, &pending, call.irql);
+        io::send(device, irp, &pending, call.irql);
         pending
     }
 

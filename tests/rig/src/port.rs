@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::abi::{
-    DEVICE_OBJECT, DRIVER_OBJECT, IOCTL_SCSI_PASS_THROUGH, IRP, SCSI_PASS_THROUGH, Status, irql,
-    major, status,
+    DEVICE_OBJECT, DRIVER_OBJECT, IOCTL_SCSI_PASS_THROUGH, IRP, SCSI_PASS_THROUGH,
+    SCSI_PASS_THROUGH32, Status, irql, major, status,
 };
 use crate::disk::logical_unit::LogicalUnit;
 use crate::disk::{Disk, Outcome};
@@ -16,10 +16,11 @@ use crate::world::{self, World};
 use crate::{io, pool, rules};
 
 /// IRP_MN_SCSI_CLASS: the pass-through comes through the class driver's stack.
-const SCSI_CLASS: u8 = 1;
+pub const SCSI_CLASS: u8 = 1;
 /// IOCTL_SCSI_GET_ADDRESS (ntddscsi.h): what the port itself answers, as an example of a foreign control.
 pub const IOCTL_SCSI_GET_ADDRESS: u32 = 0x0004_1018;
 const SPT: usize = size_of::<SCSI_PASS_THROUGH>();
+const SPT32: usize = size_of::<SCSI_PASS_THROUGH32>();
 
 /// What the port gives back for a pass-through.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,9 +90,30 @@ pub enum Cancel {
     Ignored,
 }
 
-/// One pass-through as the port saw it.
+/// How a command came to the port, with the minor function of its IRP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// IOCTL_SCSI_PASS_THROUGH.
+    PassThrough(u8),
+    /// IRP_MJ_SCSI.
+    Srb(u8),
+}
+
+/// A SCSI request block. Only class driver and port look into it, and both are the rig's, so it has no layout.
+pub struct Srb {
+    /// The command.
+    pub cdb: Vec<u8>,
+    /// TimeOutValue, in seconds.
+    pub timeout: u32,
+    /// How it ended.
+    pub answer: Option<Answer>,
+}
+
+/// One command as the port saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
+    /// How it came.
+    pub via: Via,
     /// The command.
     pub cdb: Vec<u8>,
     /// TimeOutValue, in seconds.
@@ -275,7 +297,7 @@ impl Port {
         self.state().script.clear();
     }
 
-    /// The pass-throughs since the last call of this.
+    /// The commands since the last call of this.
     pub fn take_seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.state().seen)
     }
@@ -308,6 +330,10 @@ impl Port {
             return finish(irp, status::SUCCESS, 0);
         }
         io::check_foreign(irp);
+        // The class driver's model sends one in no other IRP.
+        if u32::from(code) == major::IRP_MJ_SCSI && io::wants_information_zero(irp) {
+            return self.srb(irp, minor);
+        }
         self.state().foreign.push((
             code,
             minor,
@@ -345,10 +371,10 @@ impl Port {
             (state.timing, state.cancel)
         };
         if timing == Timing::Inline {
-            let answer = self.execute(&request);
+            let answer = self.execute(Via::PassThrough(minor), &request);
             // It waits for the command in its caller's thread, and others run.
             world::current().point();
-            let (status, information) = self.put(irp, room, &answer);
+            let (status, information) = self.put(irp, room, &request, &answer);
             return finish(irp, status, information);
         }
         io::mark_pending(irp);
@@ -383,6 +409,23 @@ impl Port {
         status::PENDING
     }
 
+    /// The class driver's own command; answered at once, where a port driver would take its time.
+    fn srb(&self, irp: *mut IRP, minor: u8) -> Status {
+        // SAFETY: a live IRP of IRP_MJ_SCSI in this device's location.
+        let srb = unsafe { *io::srb_parameter(io::current_location(irp)) };
+        // SAFETY: the class driver's, which waits for the IRP.
+        let srb = unsafe { &mut *srb.cast::<Srb>() };
+        let answer = self.ask(Via::Srb(minor), &srb.cdb, srb.timeout);
+        let good = matches!(&answer, Answer::Target(outcome) if outcome.status() == Some(0));
+        srb.answer = Some(answer);
+        let status = if good {
+            status::SUCCESS
+        } else {
+            status::IO_DEVICE_ERROR
+        };
+        finish(irp, status, 0)
+    }
+
     /// A caller's own pass-through, which the filter lets pass: one that moves no data.
     fn foreign_pass_through(&self, irp: *mut IRP, minor: u8) -> Status {
         let bypasses = {
@@ -394,19 +437,19 @@ impl Port {
         }
         // SAFETY: a live IRP in this device's location.
         let parameters = unsafe { *io::ioctl_parameters(io::current_location(irp)) };
-        if parameters
-            .InputBufferLength
-            .min(parameters.OutputBufferLength)
-            < SPT as u32
-        {
+        let (input, room) = (
+            parameters.InputBufferLength as usize,
+            parameters.OutputBufferLength as usize,
+        );
+        let Some(request) = read_callers(irp, input.min(room)) else {
             return finish(irp, status::INVALID_PARAMETER, 0);
-        }
-        let (request, room) = read_request(irp);
+        };
         let sense_end = request.SenseInfoOffset as usize + usize::from(request.SenseInfoLength);
         if sense_end > room {
             return finish(irp, status::INVALID_PARAMETER, 0);
         }
-        let (status, information) = self.put(irp, room, &self.execute(&request));
+        let answer = self.execute(Via::PassThrough(minor), &request);
+        let (status, information) = self.put(irp, room, &request, &answer);
         finish(irp, status, information)
     }
 
@@ -431,7 +474,7 @@ impl Port {
         let Some(out) = now(&self.state()) else {
             return;
         };
-        let answer = self.execute(&out.request);
+        let answer = self.execute(Via::PassThrough(SCSI_CLASS), &out.request);
         thread.point();
         let irp = irp as *mut IRP;
         {
@@ -442,7 +485,7 @@ impl Port {
             }
             state.out.remove(&(irp as usize));
         }
-        let (status, information) = self.put(irp, out.room, &answer);
+        let (status, information) = self.put(irp, out.room, &out.request, &answer);
         thread.at_irql(irql::DISPATCH, "the port's DPC", || {
             finish(irp, status, information)
         });
@@ -466,34 +509,45 @@ impl Port {
             .spawn("port, after a cancel", irql::PASSIVE, Box::new(job));
     }
 
-    fn execute(&self, request: &SCSI_PASS_THROUGH) -> Answer {
+    fn execute(&self, via: Via, request: &SCSI_PASS_THROUGH) -> Answer {
         let cdb = &request.Cdb[..usize::from(request.CdbLength).min(request.Cdb.len())];
+        self.ask(via, cdb, request.TimeOutValue)
+    }
+
+    fn ask(&self, via: Via, cdb: &[u8], timeout: u32) -> Answer {
         let said = {
             let mut state = self.state();
             state.script.pop_front().or_else(|| state.repeated.clone())
         };
         let answer = said.unwrap_or_else(|| {
-            let timeout = Duration::from_secs(request.TimeOutValue.into());
-            Answer::Target(self.disk.execute(cdb, timeout))
+            Answer::Target(self.disk.execute(cdb, Duration::from_secs(timeout.into())))
         });
         let seen = Seen {
+            via,
             cdb: cdb.into(),
-            timeout: request.TimeOutValue,
+            timeout,
             answer: answer.clone(),
         };
         self.state().seen.push(seen);
         answer
     }
 
-    /// Writes the answer into the caller's structure; gives NTSTATUS and Information.
-    fn put(&self, irp: *mut IRP, room: usize, answer: &Answer) -> (Status, usize) {
+    /// Writes the answer into the caller's structure, whose layout `request` was read in; gives NTSTATUS and Information.
+    fn put(
+        &self,
+        irp: *mut IRP,
+        room: usize,
+        request: &SCSI_PASS_THROUGH,
+        answer: &Answer,
+    ) -> (Status, usize) {
+        let header = usize::from(request.Length);
         let (kind, shape) = {
             let state = self.state();
             (state.kind, state.shape)
         };
         // A command that never reached the target: GOOD is what the structure says then, if it comes back.
         let (unreached, zero) = match kind {
-            Kind::Usb => (SPT, Some(0)),
+            Kind::Usb => (header, Some(0)),
             Kind::Storport | Kind::Scsiport => (0, None),
         };
         let (status, information, scsi_status, sense) = match answer {
@@ -509,30 +563,30 @@ impl Port {
                 } else {
                     error_shape(*status)
                 };
-                let sent = sense.len().min(room - SPT);
-                (nt, SPT + sent, Some(*status), &sense[..])
+                let sent = sense.len().min(room - header);
+                (nt, header + sent, Some(*status), &sense[..])
             }
             Answer::Target(Outcome::TimedOut) => (status::IO_TIMEOUT, unreached, zero, &[][..]),
             Answer::Target(Outcome::Gone) => (status::NO_SUCH_DEVICE, unreached, zero, &[][..]),
         };
-        // SAFETY: a live IRP; the system buffer has `room` bytes, of which the structure is the first 56.
+        // SAFETY: a live IRP; the system buffer has `room` bytes, of which the structure is the first `header`.
         let buffer = unsafe { (*irp).AssociatedIrp.SystemBuffer.cast::<u8>() };
-        // SAFETY: as above.
-        let structure = unsafe { &mut *buffer.cast::<SCSI_PASS_THROUGH>() };
+        // SAFETY: as above; what is written below lies at the same place in both layouts.
+        let structure = unsafe { &mut *buffer.cast::<SCSI_PASS_THROUGH32>() };
         if let Some(scsi_status) = scsi_status {
             structure.ScsiStatus = scsi_status;
         }
-        if status::is_success(status) && information >= SPT && scsi_status == Some(0) {
-            self.state().proven.push(structure.Cdb[0]);
+        if status::is_success(status) && information >= header && scsi_status == Some(0) {
+            self.state().proven.push(request.Cdb[0]);
         }
         let length = sense
             .len()
-            .min(room - SPT)
-            .min(usize::from(structure.SenseInfoLength));
+            .min(room - header)
+            .min(usize::from(request.SenseInfoLength));
         if scsi_status.is_some() {
             structure.SenseInfoLength = u8::try_from(length).unwrap_or(u8::MAX);
         }
-        let at = structure.SenseInfoOffset as usize;
+        let at = request.SenseInfoOffset as usize;
         // SAFETY: `check_form` has seen that the sense area lies inside of the buffer.
         unsafe { std::ptr::copy_nonoverlapping(sense.as_ptr(), buffer.add(at), length) };
         (status, information)
@@ -562,8 +616,8 @@ fn error_shape(scsi_status: u8) -> Status {
     }
 }
 
-fn finish(irp: *mut IRP, status: Status, information: usize) -> Status {
-    // SAFETY: the IRP is the port's until it is completed.
+pub(crate) fn finish(irp: *mut IRP, status: Status, information: usize) -> Status {
+    // SAFETY: the IRP is the caller's until it is completed.
     unsafe {
         (*irp).IoStatus.Anonymous.Status = status;
         (*irp).IoStatus.Information = information;
@@ -652,18 +706,38 @@ fn check_form(irp: *mut IRP, minor: u8) -> (SCSI_PASS_THROUGH, usize) {
     (request, output)
 }
 
-fn read_request(irp: *mut IRP) -> (SCSI_PASS_THROUGH, usize) {
-    // SAFETY: a live IRP in this device's location.
-    let room = unsafe { (*io::ioctl_parameters(io::current_location(irp))).OutputBufferLength };
-    // SAFETY: `check_form` has seen that the system buffer has at least the structure.
-    let request = unsafe {
-        (*irp)
-            .AssociatedIrp
-            .SystemBuffer
-            .cast::<SCSI_PASS_THROUGH>()
-            .read()
-    };
-    (request, room as usize)
+/// Reads a caller's structure in the layout that this caller has (classpnp class.c 7307; a port driver does likewise).
+/// `None` if fewer bytes came, or its Length is not the layout's (IOCTL_SCSI_PASS_THROUGH's page: INVALID_PARAMETER).
+fn read_callers(irp: *mut IRP, room: usize) -> Option<SCSI_PASS_THROUGH> {
+    // SAFETY: a live IRP of METHOD_BUFFERED.
+    let buffer = unsafe { (*irp).AssociatedIrp.SystemBuffer };
+    if !io::is_32_bit_process(irp) {
+        // SAFETY: the system buffer has `room` bytes.
+        let read = || unsafe { buffer.cast::<SCSI_PASS_THROUGH>().read() };
+        return (room >= SPT)
+            .then(read)
+            .filter(|request| usize::from(request.Length) == SPT);
+    }
+    // SAFETY: as above.
+    let read = || unsafe { buffer.cast::<SCSI_PASS_THROUGH32>().read() };
+    let narrow = (room >= SPT32)
+        .then(read)
+        .filter(|request| usize::from(request.Length) == SPT32)?;
+    Some(SCSI_PASS_THROUGH {
+        Length: narrow.Length,
+        ScsiStatus: narrow.ScsiStatus,
+        PathId: narrow.PathId,
+        TargetId: narrow.TargetId,
+        Lun: narrow.Lun,
+        CdbLength: narrow.CdbLength,
+        SenseInfoLength: narrow.SenseInfoLength,
+        DataIn: narrow.DataIn,
+        DataTransferLength: narrow.DataTransferLength,
+        TimeOutValue: narrow.TimeOutValue,
+        DataBufferOffset: narrow.DataBufferOffset as usize,
+        SenseInfoOffset: narrow.SenseInfoOffset,
+        Cdb: narrow.Cdb,
+    })
 }
 
 /// The port's cancel routine.

@@ -1,6 +1,8 @@
 //! What the driver must not do, each rule with an id and the place that it follows. A broken rule stops the run as a bug
 //! check stops a node: the process prints rule, detail and thread, and ends with [`EXIT_STATUS`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::world;
 
 /// The exit status of a process that a broken rule, or a fault inside the image, has ended.
@@ -59,6 +61,9 @@ rules! {
     POOL_BAD_FREE = "pool-bad-free", "only pool that is allocated is freed, once", "bug check 0xC2 BAD_POOL_CALLER";
     WILD_ACCESS = "wild-access", "memory is touched only while it is allocated, and only inside its bounds",
         "Driver Verifier special pool: bug check 0xD5, 0xCD";
+    PAGEABLE_AT_DISPATCH = "pageable-code-at-dispatch",
+        "pageable code and data, in sections whose names begin with PAGE, are touched only below DISPATCH_LEVEL",
+        "Driver Verifier, Force IRQL checking: bug check 0xD1, 0x0A";
     RUST_PANIC = "rust-panic", "the driver has no panic path", "wdk-panic: bug check \"RPNC\"";
     HANDLE = "wdf-handle", "a framework handle is live and of the type that the call takes",
         "bug check 0x10D (5); FxObjectHandleGetPtr";
@@ -78,10 +83,15 @@ rules! {
     CALLER_WHILE_OUT = "caller-completed-while-out",
         "a caller's request is not completed while the pass-through for it is out",
         "facts 10 and 20 item 10: the next one would reuse a live request";
+    SUCCESS_WITHOUT_PROOF = "success-without-proof",
+        "a RESERVE or RELEASE is completed with success only if its own command was answered GOOD, or with a recovered error",
+        "SPC-2 5.5.1: exclusive access is a promise about the logical unit";
     SYNC_CALLBACK_WAIT = "wdf-timer-wait", "WdfTimerStop waits only at PASSIVE_LEVEL, never in the timer's own callback",
         "fxtimer.cpp FxTimer::Stop; facts 13";
     DISPATCH_CONTEXT = "wdf-dispatch-context", "WdfDeviceWdmDispatchIrp gets the context of the callback it is called from",
         "fxdeviceapikm.cpp; facts 1";
+    CALL_AFTER_REMOVAL = "call-after-removal", "what a device's removal has deleted is not used any more",
+        "facts 9: a request that arrives late in a REMOVE meets dead handles";
     CONFIGURE_LATE = "wdf-configure-late", "what configures a device is called before it starts", "fxpkgio.cpp; facts 1";
     PASS_THROUGH_FORM = "pass-through-form", "a SCSI pass-through is formed as the port drivers ask",
         "IOCTL_SCSI_PASS_THROUGH and SCSI_PASS_THROUGH reference pages";
@@ -100,6 +110,13 @@ rules! {
     LOW_STACK = "stack-depth", "the driver needs little kernel stack", "a kernel stack is 24 KB on x64";
 }
 
+static ABORTS: AtomicBool = AtomicBool::new(false);
+
+/// From now on a broken rule aborts the process: then a fuzzer keeps the input that broke it.
+pub fn abort_when_broken() {
+    ABORTS.store(true, Ordering::Relaxed);
+}
+
 /// Ends the run because the driver broke `rule`.
 pub fn broken(rule: &Rule, detail: &str) -> ! {
     let place = world::describe_current();
@@ -116,6 +133,9 @@ pub fn stop(message: &str) -> ! {
     let bytes = message.as_bytes();
     // SAFETY: the buffer is valid for its length; a short write loses text only.
     unsafe { libc::write(2, bytes.as_ptr().cast(), bytes.len()) };
+    if ABORTS.load(Ordering::Relaxed) {
+        std::process::abort();
+    }
     // SAFETY: ends the process at once.
     unsafe { libc::_exit(EXIT_STATUS) }
 }

@@ -440,7 +440,7 @@ fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-fn hex(bytes: &[u8], separator: &str) -> String {
+pub(crate) fn hex(bytes: &[u8], separator: &str) -> String {
     bytes
         .iter()
         .map(|byte| format!("{byte:02x}"))

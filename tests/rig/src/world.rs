@@ -10,10 +10,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::abi::{Status, irql};
-use crate::rules;
+use crate::{image, rules};
 
 /// How long a thread of a free world may wait before that counts as a hang.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Bytes of stack that the driver may take: a third of a kernel stack on x64, which it shares with every driver above and
+/// below it.
+const DRIVER_STACK: usize = 8 << 10;
+
+/// Where the stack is, but for a frame or two.
+fn stack_pointer() -> usize {
+    let here = 0_u8;
+    std::hint::black_box(&raw const here) as usize
+}
 
 /// Number of a thread in its world.
 pub type ThreadId = usize;
@@ -47,6 +57,8 @@ pub enum Schedule {
         /// Seconds of the world in one of the host's.
         speed: u32,
     },
+    /// As `Free` at the host's speed, but nobody makes way at a point, and no timer fires: for what is timed.
+    Timed,
 }
 
 /// Threads, clock and faults of one run. Several nodes may live in it.
@@ -101,6 +113,8 @@ struct Inner {
     random: u64,
     now: u64,
     points: u64,
+    /// In which call each point was, if that is asked for.
+    names: Option<Vec<&'static str>>,
     current: ThreadId,
     ready: VecDeque<ThreadId>,
     threads: Vec<Slot>,
@@ -136,8 +150,12 @@ pub struct Thread {
     id: ThreadId,
     irql: Cell<u8>,
     spin_locks: Cell<u32>,
+    /// Where the stack was when the driver was entered last, and what its frames below that entry take.
+    driver_entered: Cell<usize>,
+    driver_stack: Cell<usize>,
     calls: RefCell<Vec<(Arc<str>, &'static str)>>,
     node: RefCell<Arc<str>>,
+    has_points: bool,
 }
 
 thread_local! {
@@ -152,6 +170,16 @@ pub fn current() -> Rc<Thread> {
     CURRENT
         .with_borrow(Option::clone)
         .expect("this thread has entered no world")
+}
+
+/// The IRQL of the thread that is running; a thread that is in no world is at PASSIVE_LEVEL. Also in a signal handler.
+pub fn current_irql() -> u8 {
+    let irql = |thread: &Rc<Thread>| thread.irql();
+    CURRENT
+        .try_with(|current| current.try_borrow().ok()?.as_ref().map(irql))
+        .ok()
+        .flatten()
+        .unwrap_or(irql::PASSIVE)
 }
 
 /// For messages: which thread, in which call, at which IRQL.
@@ -189,8 +217,8 @@ impl World {
     pub fn enter(schedule: Schedule) -> Entered {
         crate::crash::install();
         let random = match &schedule {
-            Schedule::Orderly | Schedule::Preempt(_) | Schedule::Free { .. } => 1,
             Schedule::Random { seed, .. } => seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            _ => 1,
         };
         let first = Slot {
             name: "caller".into(),
@@ -204,6 +232,7 @@ impl World {
                 random,
                 now: 0,
                 points: 0,
+                names: None,
                 current: 0,
                 ready: VecDeque::new(),
                 threads: vec![first],
@@ -217,7 +246,8 @@ impl World {
             news: Condvar::new(),
             faults: Mutex::default(),
         });
-        if world.lock().free_speed().is_some() {
+        let has_clock = matches!(world.lock().schedule, Schedule::Free { .. });
+        if has_clock {
             let clock = Arc::clone(&world);
             std::thread::spawn(move || clock.fire_timers());
         }
@@ -242,6 +272,16 @@ impl World {
     /// How many points the run has passed.
     pub fn points(&self) -> u64 {
         self.lock().points
+    }
+
+    /// Notes from now on in which call each point is.
+    pub fn name_points(&self) {
+        self.lock().names = Some(Vec::new());
+    }
+
+    /// The call of each point since [`World::name_points`]; empty for one of the rig's own.
+    pub fn point_names(&self) -> Vec<&'static str> {
+        self.lock().names.clone().unwrap_or_default()
     }
 
     /// Runs `job` on a thread of its own when the run passes point number `point`, before anything else goes on.
@@ -323,7 +363,7 @@ impl World {
                 return;
             };
             drop(inner);
-            thread.irql.set(irql);
+            thread.set_irql(irql);
             job();
             thread.expect_balanced(irql, "a rig thread's job");
             let mut inner = self.lock();
@@ -392,6 +432,11 @@ impl World {
         true
     }
 
+    /// How many timers are set.
+    pub fn timers(&self) -> usize {
+        self.lock().timers.len()
+    }
+
     /// Has `job` run at `irql` once the clock shows `due`.
     pub fn set_timer(&self, due: u64, name: &'static str, irql: u8, job: Job) -> TimerId {
         let mut inner = self.lock();
@@ -433,6 +478,7 @@ impl Inner {
     fn free_speed(&self) -> Option<u32> {
         match self.schedule {
             Schedule::Free { speed } => Some(speed),
+            Schedule::Timed => Some(1),
             _ => None,
         }
     }
@@ -489,8 +535,11 @@ impl Thread {
             id,
             irql: Cell::new(irql::PASSIVE),
             spin_locks: Cell::new(0),
+            driver_entered: Cell::new(0),
+            driver_stack: Cell::new(0),
             calls: RefCell::default(),
             node: RefCell::new("-".into()),
+            has_points: !matches!(world.lock().schedule, Schedule::Timed),
         })
     }
 
@@ -504,19 +553,37 @@ impl Thread {
         self.irql.get()
     }
 
+    /// Sets its IRQL; gives the old one. Pageable memory goes whenever it is raised to DISPATCH_LEVEL.
+    pub fn set_irql(&self, irql: u8) -> u8 {
+        let before = self.irql.replace(irql);
+        if before < irql::DISPATCH && irql >= irql::DISPATCH {
+            image::page_out();
+        }
+        before
+    }
+
     /// Runs `f` at `irql`, and checks that it comes back at it, with no spin lock left held.
     pub fn at_irql<R>(&self, irql: u8, what: &str, f: impl FnOnce() -> R) -> R {
-        let (before, locks) = (self.irql.replace(irql), self.spin_locks.replace(0));
+        let (before, locks) = (self.set_irql(irql), self.spin_locks.replace(0));
         let result = f();
         self.expect_balanced(irql, what);
-        self.irql.set(before);
+        self.set_irql(before);
         self.spin_locks.set(locks);
         result
     }
 
     /// Runs `f`, code of the driver, at the IRQL there is.
     pub fn into_driver<R>(&self, what: &str, f: impl FnOnce() -> R) -> R {
-        self.at_irql(self.irql(), what, f)
+        let outer = self.driver_entered.replace(stack_pointer());
+        let result = self.at_irql(self.irql(), what, f);
+        self.driver_entered.set(outer);
+        result
+    }
+
+    /// What the driver's frames on this thread's stack take up to here, those below calls of the rig included.
+    fn driver_stack(&self) -> usize {
+        let entered = self.driver_entered.get();
+        self.driver_stack.get() + entered.saturating_sub(stack_pointer())
     }
 
     fn expect_balanced(&self, irql: u8, what: &str) {
@@ -535,21 +602,27 @@ impl Thread {
     /// A spin lock was taken: raises to DISPATCH_LEVEL and gives the old IRQL.
     pub fn raise_for_lock(&self) -> u8 {
         self.spin_locks.set(self.spin_locks.get() + 1);
-        self.irql.replace(irql::DISPATCH.max(self.irql.get()))
+        self.set_irql(irql::DISPATCH.max(self.irql.get()))
     }
 
     /// A spin lock was released: back to `old`.
     pub fn lower_after_lock(&self, old: u8) {
         self.spin_locks.set(self.spin_locks.get() - 1);
-        self.irql.set(old);
+        self.set_irql(old);
     }
 
     /// Notes which call of the driver's is being served, and passes the points before and after it.
     pub fn in_call<R>(&self, node: &Arc<str>, call: &'static str, f: impl FnOnce() -> R) -> R {
         self.calls.borrow_mut().push((Arc::clone(node), call));
+        let taken = self.driver_stack();
+        if taken > DRIVER_STACK {
+            rules::broken(&rules::LOW_STACK, &format!("{taken} bytes"));
+        }
+        let below = self.driver_stack.replace(taken);
         self.point();
         let result = f();
         self.point();
+        self.driver_stack.set(below);
         self.calls.borrow_mut().pop();
         result
     }
@@ -566,9 +639,16 @@ impl Thread {
 
     /// A place where another thread may get its turn.
     pub fn point(&self) {
+        if !self.has_points {
+            return;
+        }
         let mut inner = self.world.lock();
         inner.points += 1;
         let number = inner.points;
+        if let Some(names) = &mut inner.names {
+            let call = self.calls.borrow();
+            names.push(call.last().map_or("", |&(_, call)| call));
+        }
         if let Some((name, job)) = inner.placed.remove(&number) {
             let id = self
                 .world
@@ -585,7 +665,7 @@ impl Thread {
             return;
         }
         match &inner.schedule {
-            Schedule::Orderly => return,
+            Schedule::Orderly | Schedule::Timed => return,
             Schedule::Free { .. } => {
                 drop(inner);
                 return std::thread::yield_now();

@@ -498,6 +498,19 @@ fn a_cancelled_caller_gets_cancelled_wherever_its_operation_is() {
     waiting.cancel();
     assert_eq!(of(&waiting.wait()), end(CANCELLED));
     assert_eq!(port.take_seen(), []);
+    assert_eq!(bench.world.world().timers(), 0, "the delay is over, too");
+    bench.end();
+}
+
+#[test]
+fn a_disk_that_comes_and_goes_leaves_no_framework_object_behind() {
+    let bench = Bench::new();
+    let before = bench.node.framework().live_objects();
+    let disk = Arc::new(bench.unit.connect("iqn.2026-01.example:c"));
+    let stack = bench.node.plug(disk, &DiskKeys::default()).unwrap();
+    assert!(stack.is_filtered());
+    bench.node.unplug(stack);
+    assert_eq!(bench.node.framework().live_objects(), before);
     bench.end();
 }
 

@@ -1,10 +1,11 @@
-//! The function table that a KMDF 1.15 client gets: each call that the driver makes, at its index in Microsoft's table
-//! (`tests/kit/kmdf-abi.json`). Those that it does not make stop the run by name.
+//! The function table that a KMDF 1.15 client gets: each call that the driver or a broken variant makes, at its index in
+//! Microsoft's table (`tests/kit/kmdf-abi.json`). All others stop the run by name.
 
 use std::ffi::c_void;
 
 use std::sync::{Arc, LazyLock, Mutex};
 
+use super::Allowed::{Level, Parent, Scope};
 use super::device::DeviceInit;
 use super::{Body, Framework, body, lock, of, queue, request, serve, timer};
 use crate::abi::{
@@ -77,7 +78,7 @@ calls! {
     WdfDriverCreate at PASSIVE fails [INSUFFICIENT_RESOURCES]
         (fx, driver_object: *mut DRIVER_OBJECT, path: *const UNICODE_STRING,
         attributes: Attributes, config: *const WDF_DRIVER_CONFIG, driver: *mut Handle) -> Status {
-        status_of(Framework::checked_attributes(attributes).and_then(|()| {
+        status_of(Framework::checked_attributes(attributes, &[Level, Scope]).and_then(|()| {
             let config = sized(config).ok_or(status::INFO_LENGTH_MISMATCH)?;
             if fx.allocation_fails("WDFDRIVER") {
                 return Err(status::INSUFFICIENT_RESOURCES);
@@ -169,7 +170,7 @@ calls! {
 
     WdfDeviceCreate at PASSIVE fails [INSUFFICIENT_RESOURCES INVALID_DEVICE_STATE]
         (fx, init: *mut *mut DeviceInit, attributes: Attributes, device: *mut Handle) -> Status {
-        status_of(Framework::checked_attributes(attributes).and_then(|()| {
+        status_of(Framework::checked_attributes(attributes, &[Level, Scope]).and_then(|()| {
             // SAFETY: the address of the init that EvtDriverDeviceAdd was given.
             let structure = unsafe { &mut **init };
             let handle = fx.create_device(structure, attributes)?;
@@ -265,13 +266,13 @@ calls! {
 
     WdfTimerCreate at DISPATCH fails [INSUFFICIENT_RESOURCES]
         (fx, config: *const WDF_TIMER_CONFIG, attributes: Attributes, handle: *mut Handle) -> Status {
-        status_of(Framework::checked_attributes(attributes).and_then(|()| {
+        status_of(Framework::checked_attributes(attributes, &[Parent, Level]).and_then(|()| {
             let config = sized(config).ok_or(status::INFO_LENGTH_MISMATCH)?;
             // SAFETY: attributes, if any, were checked.
             let attributes_read = unsafe { attributes.as_ref() };
             let parent = attributes_read.map_or(0, |a| a.ParentObject);
             if parent == 0 {
-                return Err(0xC020_0212_u32.cast_signed()); // STATUS_WDF_PARENT_NOT_SPECIFIED (facts 13)
+                return Err(status::WDF_PARENT_NOT_SPECIFIED); // facts 13
             }
             if fx.allocation_fails("WDFTIMER") {
                 return Err(status::INSUFFICIENT_RESOURCES);
@@ -440,7 +441,7 @@ impl Framework {
     }
 
     fn open_key(&self, path: &str, attributes: Attributes, key: *mut Handle) -> Result<(), Status> {
-        Self::checked_attributes(attributes)?;
+        Self::checked_attributes(attributes, &[Parent])?;
         if !self.hive.has(path) {
             return Err(status::OBJECT_NAME_NOT_FOUND);
         }
@@ -460,14 +461,16 @@ impl Framework {
         handle: *mut Handle,
         body: impl FnOnce() -> Body,
     ) -> Status {
-        status_of(Self::checked_attributes(attributes).and_then(|()| {
-            if self.allocation_fails(what) {
-                return Err(status::INSUFFICIENT_RESOURCES);
-            }
-            let parent = lock(&self.client).driver;
-            give(handle, self.create(body(), attributes, parent));
-            Ok(())
-        }))
+        status_of(
+            Self::checked_attributes(attributes, &[Parent]).and_then(|()| {
+                if self.allocation_fails(what) {
+                    return Err(status::INSUFFICIENT_RESOURCES);
+                }
+                let parent = lock(&self.client).driver;
+                give(handle, self.create(body(), attributes, parent));
+                Ok(())
+            }),
+        )
     }
 
     fn queue_create(
@@ -477,7 +480,7 @@ impl Framework {
         attributes: Attributes,
     ) -> Result<Handle, Status> {
         let _ = body!(self, device, Device);
-        Self::checked_attributes(attributes)?;
+        Self::checked_attributes(attributes, &[Parent, Level, Scope])?;
         let config = sized(config).ok_or(status::INFO_LENGTH_MISMATCH)?;
         // A filter's queue is not power managed by default; the default queue would swallow every foreign IOCTL (facts 1, 14).
         if config.DefaultQueue != 0

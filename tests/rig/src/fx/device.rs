@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{Body, Extension, Framework, Object, body, lock, of, queue, request};
@@ -231,8 +231,9 @@ impl Framework {
     ) -> Status {
         let object = body!(self, device, Device);
         let device = of!(object, Device);
-        if *lock(&device.state) != PnpState::Added {
-            return status::INVALID_DEVICE_STATE;
+        let now = *lock(&device.state);
+        if now != PnpState::Added {
+            rules::broken(&rules::CONFIGURE_LATE, &format!("major {code}: {now:?}"));
         }
         // READ, WRITE, DEVICE_CONTROL, INTERNAL_DEVICE_CONTROL (facts 1).
         if ![3, 4, 14, 15].contains(&code) || lock(&device.routes).contains_key(&code) {
@@ -505,6 +506,7 @@ impl Framework {
         // Nobody is inside when the children go: whoever sends requests holds off a REMOVE meanwhile. But requests may
         // still come in, until the device itself goes (facts 9).
         device.wait_until_empty();
+        self.note_removed(object.handle);
         for child in self.children(object.handle) {
             self.delete(child.handle);
         }
@@ -536,23 +538,7 @@ fn forward(device: &Device, irp: *mut IRP) -> Status {
 /// Sends an IRP down and takes it back when it is complete; whoever called completes it again.
 fn forward_and_wait(device: &Device, irp: *mut IRP) -> Status {
     io::copy_current_location_to_next(irp);
-    let back = AtomicBool::new(false);
-    io::set_completion_routine(irp, taken_back, (&raw const back).cast_mut().cast());
-    io::call_driver(device.lower, irp);
-    world::current().wait(irp as usize, || back.load(Ordering::Acquire));
-    // SAFETY: the IRP is back; plain data in a union.
-    unsafe { (*irp).IoStatus.Anonymous.Status }
-}
-
-unsafe extern "win64" fn taken_back(
-    _: *mut DEVICE_OBJECT,
-    irp: *mut IRP,
-    context: *mut c_void,
-) -> Status {
-    // SAFETY: the context is `forward_and_wait`'s, which waits for this.
-    unsafe { (*context.cast::<AtomicBool>()).store(true, Ordering::Release) };
-    world::current().world.wake(irp as usize);
-    status::MORE_PROCESSING_REQUIRED
+    io::call_and_wait(device.lower, irp)
 }
 
 /// What FxDevice::FdoInitialize copies from the device below (facts 14).

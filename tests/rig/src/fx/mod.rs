@@ -8,7 +8,7 @@ mod queue;
 mod request;
 mod timer;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -33,9 +33,15 @@ pub struct Framework {
     pub hive: Hive,
     me: Weak<Framework>,
     objects: Mutex<BTreeMap<Handle, Arc<Object>>>,
+    /// Parent and child, for each object that has a parent: nothing costs more because there are many devices.
+    family: Mutex<BTreeSet<(Handle, Handle)>>,
     next_handle: AtomicU64,
     /// The claimed request that each IRP in a queue or in the driver stands for.
     by_irp: Mutex<HashMap<usize, Handle>>,
+    /// Devices that were removed, and what was theirs.
+    removed: Mutex<BTreeSet<Handle>>,
+    /// Objects that were referenced. The driver calls nothing that gives a reference back.
+    referenced: Mutex<Vec<String>>,
     client: Mutex<Client>,
 }
 
@@ -123,6 +129,14 @@ macro_rules! of {
 }
 pub(crate) use {body, of};
 
+/// What an object's attributes may name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Allowed {
+    Parent,
+    Level,
+    Scope,
+}
+
 impl Framework {
     /// The framework of a node, before a client binds to it.
     pub fn new(node: &str, world: &Arc<World>, hive: Hive) -> Arc<Self> {
@@ -132,9 +146,12 @@ impl Framework {
             hive,
             me: Weak::clone(me),
             objects: Mutex::default(),
+            family: Mutex::default(),
             // Not canonical: a handle that is used as an address faults.
             next_handle: AtomicU64::new(0x7D00_0000_0000_0010),
             by_irp: Mutex::default(),
+            removed: Mutex::default(),
+            referenced: Mutex::default(),
             client: Mutex::new(Client {
                 globals: std::ptr::null_mut(),
                 driver_object: std::ptr::null_mut(),
@@ -223,8 +240,16 @@ impl Framework {
             .get(&handle)
             .cloned()
             .unwrap_or_else(|| {
-                let found = format!("handle {handle:#x}, wanted {wanted}: deleted, or never given");
-                rules::broken(&rules::HANDLE, &found)
+                let removed = lock(&self.removed).contains(&handle);
+                let (rule, found) = if removed {
+                    (&rules::CALL_AFTER_REMOVAL, "deleted with its device")
+                } else {
+                    (&rules::HANDLE, "deleted, or never given")
+                };
+                rules::broken(
+                    rule,
+                    &format!("handle {handle:#x}, wanted {wanted}: {found}"),
+                )
             })
     }
 
@@ -257,6 +282,9 @@ impl Framework {
             .map(|a| a.ParentObject)
             .filter(|&parent| parent != 0)
             .or(parent);
+        if let Some(parent) = parent {
+            self.object(parent, "a parent");
+        }
         let object = Object {
             handle,
             parent,
@@ -275,17 +303,44 @@ impl Framework {
                 .push((unique, pool::allocate(&self.node, "object context", size)));
         }
         lock(&self.objects).insert(handle, Arc::new(object));
+        if let Some(parent) = parent {
+            lock(&self.family).insert((parent, handle));
+        }
         handle
     }
 
-    /// WDF_OBJECT_ATTRIBUTES as the framework validates them.
-    fn checked_attributes(attributes: *const WDF_OBJECT_ATTRIBUTES) -> Result<(), Status> {
+    /// WDF_OBJECT_ATTRIBUTES as FxValidateObjectAttributes (fxvalidatefunctions.cpp) looks at them for an object that
+    /// may be given what `allowed` names.
+    fn checked_attributes(
+        attributes: *const WDF_OBJECT_ATTRIBUTES,
+        allowed: &[Allowed],
+    ) -> Result<(), Status> {
+        const INHERIT: u32 = 1;
+        const LAST_LEVEL: u32 = 3; // WdfExecutionLevelDispatch
+        const LAST_SCOPE: u32 = 4; // WdfSynchronizationScopeNone
         // SAFETY: null or the caller's structure.
-        match unsafe { attributes.as_ref() } {
-            Some(attributes) if attributes.Size as usize != size_of::<WDF_OBJECT_ATTRIBUTES>() => {
-                Err(status::INFO_LENGTH_MISMATCH)
+        let Some(a) = (unsafe { attributes.as_ref() }) else {
+            return Ok(());
+        };
+        let may = |what| allowed.contains(&what);
+        let (level, scope) = (a.ExecutionLevel, a.SynchronizationScope);
+        match () {
+            () if a.Size as usize != size_of_val(a) => Err(status::INFO_LENGTH_MISMATCH),
+            () if a.ParentObject != 0 && !may(Allowed::Parent) => {
+                Err(status::WDF_PARENT_ASSIGNMENT_NOT_ALLOWED)
             }
-            _ => Ok(()),
+            () if !(INHERIT..=LAST_LEVEL).contains(&level)
+                || !(INHERIT..=LAST_SCOPE).contains(&scope) =>
+            {
+                Err(status::WDF_OBJECT_ATTRIBUTES_INVALID)
+            }
+            () if ![INHERIT, LAST_SCOPE].contains(&scope) && !may(Allowed::Scope) => {
+                Err(status::WDF_SYNCHRONIZATION_SCOPE_INVALID)
+            }
+            () if level != INHERIT && !may(Allowed::Level) => {
+                Err(status::WDF_EXECUTION_LEVEL_INVALID)
+            }
+            () => Ok(()),
         }
     }
 
@@ -301,11 +356,13 @@ impl Framework {
     }
 
     fn children(&self, parent: Handle) -> Vec<Arc<Object>> {
-        lock(&self.objects)
-            .values()
-            .filter(|object| object.parent == Some(parent))
-            .cloned()
-            .collect()
+        let children: Vec<_> = lock(&self.family)
+            .range((parent, 0)..=(parent, Handle::MAX))
+            .map(|&(_, child)| child)
+            .collect();
+        let objects = lock(&self.objects);
+        let objects = children.iter().filter_map(|child| objects.get(child));
+        objects.cloned().collect()
     }
 
     /// Deletes an object and what hangs on it: all cleanup callbacks, then all destroy callbacks (facts 19).
@@ -319,10 +376,20 @@ impl Framework {
         for object in &tree {
             self.callback(object.destroy, object.handle, "EvtDestroyCallback");
             lock(&self.objects).remove(&object.handle);
+            if let Some(parent) = object.parent {
+                lock(&self.family).remove(&(parent, object.handle));
+            }
             for (_, block) in lock(&object.contexts).drain(..) {
                 pool::free(block);
             }
         }
+    }
+
+    /// A device's removal begins to delete it and what is below it.
+    fn note_removed(&self, device: Handle) {
+        let mut tree = Vec::new();
+        self.collect(device, &mut tree);
+        lock(&self.removed).extend(tree.iter().map(|object| object.handle));
     }
 
     fn collect(&self, handle: Handle, tree: &mut Vec<Arc<Object>>) {
@@ -377,6 +444,7 @@ impl Framework {
         lock(&self.objects)
             .values()
             .map(|o| format!("{} {:#x}", o.body.kind(), o.handle))
+            .chain(lock(&self.referenced).iter().cloned())
             .collect()
     }
 

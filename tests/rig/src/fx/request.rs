@@ -6,10 +6,11 @@ use std::ffi::c_void;
 use std::ptr::{null, null_mut};
 use std::sync::{Arc, Mutex};
 
-use super::{Body, Framework, Object, body, context_of, lock, of};
+use super::{Body, Framework, Object, body, context_of, lock, of, queue};
 use crate::abi::{
-    Code, DEVICE_OBJECT, DeviceIoControl, Handle, IRP, Status, WDF_REQUEST_COMPLETION_PARAMS,
-    WDF_REQUEST_REUSE_PARAMS, WDF_REQUEST_SEND_OPTIONS, WDFMEMORY_OFFSET, irql, major, status,
+    Code, DEVICE_OBJECT, DeviceIoControl, Handle, IOCTL_SCSI_PASS_THROUGH, IRP, SCSI_PASS_THROUGH,
+    Status, WDF_REQUEST_COMPLETION_PARAMS, WDF_REQUEST_REUSE_PARAMS, WDF_REQUEST_SEND_OPTIONS,
+    WDFMEMORY_OFFSET, irql, major, status,
 };
 use crate::world::{self, TimerId};
 use crate::{io, pool, rules};
@@ -199,8 +200,13 @@ impl Framework {
 
     /// True while a request of the queue is not complete.
     pub(super) fn has_claimed(&self, queue: Handle) -> bool {
+        let claimed: Vec<_> = lock(&self.by_irp).values().copied().collect();
+        let objects = lock(&self.objects);
         let of_queue = |object: &Arc<Object>| matches!(&object.body, Body::Claimed(claimed) if claimed.queue == queue);
-        lock(&self.objects).values().any(of_queue)
+        claimed
+            .iter()
+            .filter_map(|handle| objects.get(handle))
+            .any(of_queue)
     }
 
     /// The framework completes a request that the driver never saw.
@@ -308,6 +314,7 @@ impl Framework {
                 &format!("completed with {status:#010x}"),
             );
         }
+        io::expect_proof(irp, || status);
         let queue = self.object(claimed.queue, "Queue");
         self.retire(handle, irp);
         finish_irp(irp, status, information);
@@ -513,6 +520,9 @@ impl Framework {
                 {
                     rules::broken(&rules::STRUCTURE_SIZE, "WDF_REQUEST_SEND_OPTIONS")
                 }
+                () if options.is_some_and(|o| o.Flags & !SEND_OPTION_TIMEOUT != 0) => {
+                    rules::broken(&rules::NOT_MODELLED, "a send option other than the timeout")
+                }
                 () if state.phase != Phase::Formatted => Some(status::REQUEST_NOT_ACCEPTED),
                 () if state.cancelled => Some(status::CANCELLED),
                 () if *lock(&of!(target, Target).removed) => Some(status::INVALID_DEVICE_STATE),
@@ -532,9 +542,10 @@ impl Framework {
             state.phase = Phase::Sent;
             state.sends += 1;
             let send = state.sends;
-            if let Some(relative) = timeout.filter(|&timeout| timeout != 0) {
+            if let Some(timeout) = timeout.filter(|&timeout| timeout != 0) {
                 let (fx, object) = (Arc::clone(self), Arc::clone(&object));
-                let due = self.world.now() + relative.unsigned_abs();
+                // A positive one is a time since 1601, and past.
+                let due = self.world.now() + timeout.min(0).unsigned_abs();
                 state.timer = Some(self.world.set_timer(
                     due,
                     "send timeout's DPC",
@@ -608,6 +619,25 @@ impl Framework {
         }
     }
 
+    /// Notes a proof for the caller's request that the device's driver has in hand.
+    fn note_proof(&self, target: Handle, operation_code: u8) {
+        let Some(device) = self.object(target, "Target").parent else {
+            return;
+        };
+        for queue in self
+            .children(device)
+            .iter()
+            .filter(|child| queue::is_queue(child))
+        {
+            for request in of!(queue, Queue).owned() {
+                let object = lock(&self.objects).get(&request).cloned();
+                if let Some(Body::Claimed(claimed)) = object.as_ref().map(|object| &object.body) {
+                    io::note_proof(lock(&claimed.state).irp, operation_code);
+                }
+            }
+        }
+    }
+
     fn sent_is_complete(self: &Arc<Self>, request: Handle, irp: *mut IRP) {
         let object = self.object(request, "Created");
         {
@@ -630,7 +660,7 @@ impl Framework {
                 (*irp).IoStatus.Information,
             )
         };
-        let (completion, parameters, target) = {
+        let (completion, parameters, target, proven) = {
             let mut state = lock(&created.state);
             if let Some(timer) = state.timer.take() {
                 self.world.cancel_timer(timer);
@@ -641,6 +671,7 @@ impl Framework {
             state.phase = Phase::Idle;
             state.status = status;
             copy_back(&state, information);
+            let proven = proof(&state, status, information);
             let memory = state.output.map_or(0, |(memory, ..)| memory);
             let parameters = WDF_REQUEST_COMPLETION_PARAMS {
                 Size: size_of::<WDF_REQUEST_COMPLETION_PARAMS>() as u32,
@@ -655,8 +686,12 @@ impl Framework {
                     information as u64,
                 ],
             };
-            (state.completion.take(), parameters, created.target)
+            let completion = state.completion.take();
+            (completion, parameters, created.target, proven)
         };
+        if let Some(operation_code) = proven {
+            self.note_proof(target, operation_code);
+        }
         self.world.wake(created.key());
         let Some((routine, context)) = completion else {
             return;
@@ -678,6 +713,35 @@ impl Framework {
             routine(request, target, &raw const parameters, context);
         });
     }
+}
+
+/// The operation code of a command whose answer proves that the target executed it: GOOD in a structure that came back with
+/// success, or a recovered error of this command (SPC-4 4.5).
+fn proof(state: &CreatedState, status: Status, information: usize) -> Option<u8> {
+    const STRUCTURE: usize = size_of::<SCSI_PASS_THROUGH>();
+    if state.ioctl != IOCTL_SCSI_PASS_THROUGH || information < STRUCTURE {
+        return None;
+    }
+    // SAFETY: the buffer has at least `information` bytes.
+    let (structure, came) = unsafe {
+        (
+            state.bounce.cast::<SCSI_PASS_THROUGH>().read(),
+            std::slice::from_raw_parts(state.bounce, information),
+        )
+    };
+    let sense = &came[STRUCTURE..];
+    let key = match sense.first().map(|code| code & 0x7F) {
+        Some(0x70) => sense.get(2),
+        Some(0x72) => sense.get(1),
+        _ => None,
+    };
+    let recovered = structure.SenseInfoLength > 1 && key.is_some_and(|key| key & 0x0F == 1);
+    let proven = match structure.ScsiStatus {
+        0x00 => status::is_success(status),
+        0x02 => recovered,
+        _ => false,
+    };
+    proven.then_some(structure.Cdb[0])
 }
 
 /// METHOD_BUFFERED copy-back: Information bytes, whatever the status and without a clamp (facts 4); one that would run
