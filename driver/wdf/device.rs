@@ -140,6 +140,9 @@ unsafe extern "C" fn wdm_irp_dispatch<C: Operations>(
     irp: PIRP,
     dispatch_context: WDFCONTEXT,
 ) -> NTSTATUS {
+    #[cfg(broken)]
+    let (code, dispatch_context) =
+        super::broken::dispatching(C::claims(code), irp, code, dispatch_context);
     if C::claims(code) {
         // SAFETY: all are the framework's own.
         return unsafe { claimed::<C>(device, code, irp, dispatch_context) };
@@ -174,6 +177,8 @@ unsafe fn claimed<C: Operations>(
         Some(Route::Complete(status)) => {
             // SAFETY: the IRP is ours until it is dispatched or completed.
             unsafe { complete(irp, status) };
+            #[cfg(broken)]
+            let status = super::broken::dispatched(irp, status);
             status.0
         }
         // SAFETY: as in the callback.
@@ -200,10 +205,16 @@ pub unsafe extern "C" fn d0_entry<C: Operations>(
     if let Some(context) = unsafe { context::<C>(device) } {
         context.powered_up();
     }
+    #[cfg(broken)]
+    super::broken::powered_up(device);
     STATUS_SUCCESS
 }
 
 pub unsafe extern "C" fn self_managed_io_flush<C: Operations>(device: WDFDEVICE) {
+    #[cfg(broken)]
+    if super::broken::forgets_removal() {
+        return;
+    }
     // SAFETY: the device outlives its callback.
     if let Some(context) = unsafe { context::<C>(device) } {
         context.gone();

@@ -99,6 +99,8 @@ unsafe fn create_driver<D: Driver>(
     }
     // SAFETY: the driver was just made.
     let key = unsafe { Key::parameters(driver) };
+    #[cfg(broken)]
+    super::broken::loading(key.as_ref().ok(), D::provider());
     let value = D::load(key.ok().as_ref());
     // SAFETY: the driver was just made.
     if let Some(body) = unsafe { Body::of(driver.cast()) } {
@@ -132,6 +134,8 @@ unsafe extern "C" fn unload<D: Driver>(driver: WDFDRIVER) {
         driver.unload();
     }
     D::provider().unregister();
+    #[cfg(broken)]
+    super::broken::unloaded(D::provider());
 }
 
 /// `WDFDEVICE_INIT` of a filter device, for the length of [`Driver::device_add`].

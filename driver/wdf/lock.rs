@@ -37,6 +37,8 @@ impl<T> Locked<T> {
     pub fn lock(&self) -> Guard<'_, T> {
         // SAFETY: the lock lives as long as the device.
         unsafe { call_unsafe!(WdfSpinLockAcquire, self.lock) };
+        #[cfg(broken)]
+        super::broken::locked(self.lock);
         Guard {
             locked: self,
             one_thread: PhantomData,
@@ -70,5 +72,7 @@ impl<T> Drop for Guard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: this guard's acquisition, released once.
         unsafe { call_unsafe!(WdfSpinLockRelease, self.locked.lock) };
+        #[cfg(broken)]
+        super::broken::unlocked(self.locked.lock);
     }
 }

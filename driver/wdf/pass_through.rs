@@ -174,6 +174,8 @@ impl PassThrough {
                 context
             );
         };
+        #[cfg(broken)]
+        super::broken::formatted(slot.request);
         Ok(())
     }
 
@@ -219,6 +221,8 @@ fn memory_over<C: Operations>(
             &raw mut memory
         )
     })?;
+    #[cfg(broken)]
+    super::broken::made_memory(memory);
     Ok(memory)
 }
 
@@ -236,9 +240,13 @@ impl Prepared {
             Flags: _WDF_REQUEST_SEND_OPTIONS_FLAGS::WDF_REQUEST_SEND_OPTION_TIMEOUT as ULONG,
             Timeout: LONGLONG::from(timeout) * -10_000_000,
         };
+        #[cfg(broken)]
+        super::broken::sending(slot.request, &mut options);
         // SAFETY: the request is formatted and has its completion routine.
         let sent =
             unsafe { call_unsafe!(WdfRequestSend, slot.request, slot.target, &raw mut options) };
+        #[cfg(broken)]
+        let sent = super::broken::sent(slot.request, sent);
         if sent != 0 {
             return Ok(());
         }
@@ -301,6 +309,8 @@ unsafe extern "C" fn completed<C: Operations>(
     params: PWDF_REQUEST_COMPLETION_PARAMS,
     context: WDFCONTEXT,
 ) {
+    #[cfg(broken)]
+    super::broken::answered();
     // SAFETY: `format` gave the slot.
     let slot = unsafe { &*context.cast::<Slot>() };
     // SAFETY: `create` took the owner from a device of this context, which outlives its request.

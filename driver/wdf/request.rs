@@ -54,6 +54,8 @@ impl Request {
     fn end(self, status: NtStatus, information: u64) {
         let raw = self.0;
         mem::forget(self);
+        #[cfg(broken)]
+        let (status, information) = super::broken::completing(raw, status, information);
         // SAFETY: `self` was the right to complete it, and is gone.
         unsafe {
             call_unsafe!(
@@ -63,11 +65,15 @@ impl Request {
                 information
             );
         };
+        #[cfg(broken)]
+        super::broken::completed(raw);
     }
 
     /// Has a cancellation reported to [`Operations::cancelled`], perhaps before this returns. An error, a request
     /// that is cancelled already among them, leaves it unmarked.
     pub fn mark_cancelable<C: Operations>(self) -> Result<Cancelable, (Self, NtStatus)> {
+        #[cfg(broken)]
+        super::broken::marking(self.0);
         // SAFETY: the request is in our hands, and not marked.
         let status = unsafe {
             call_unsafe!(
@@ -106,6 +112,8 @@ impl Cancelable {
     /// Stops hearing. With `STATUS_CANCELLED` it is too late: [`Operations::cancelled`] was or will be called, and
     /// the request may be completed only after that.
     pub fn unmark(self) -> (Request, NtStatus) {
+        #[cfg(broken)]
+        super::broken::unmarking(self.0.0);
         // SAFETY: the request is in our hands, and marked.
         let status = unsafe { call_unsafe!(WdfRequestUnmarkCancelable, self.0.0) };
         (self.0, NtStatus(status))
@@ -118,6 +126,8 @@ impl Cancelable {
 }
 
 unsafe extern "C" fn request_cancel<C: Operations>(request: WDFREQUEST) {
+    #[cfg(broken)]
+    super::broken::cancelling(request);
     // SAFETY: the framework gives a live request of a queue.
     let queue = unsafe { call_unsafe!(WdfRequestGetIoQueue, request) };
     // SAFETY: the queue outlives its requests.

@@ -51,6 +51,8 @@ impl Timer {
 
     /// Stops the timer without waiting; false if the callback runs, or will. Any IRQL up to `DISPATCH_LEVEL`.
     pub fn stop(&self) -> bool {
+        #[cfg(broken)]
+        super::broken::stopping(self.0);
         // SAFETY: the timer lives as long as the device.
         unsafe { call_unsafe!(WdfTimerStop, self.0, 0) != 0 }
     }

@@ -1,5 +1,5 @@
-//! What a target or a port can answer: each answer is given to every command of one RESERVE, on one disk that serves all
-//! cases. Virtual time makes the delays free.
+//! What a target or a port can answer: each answer is given to every command of one RESERVE or RELEASE, on one disk that
+//! serves all cases. Virtual time makes the delays free.
 
 use std::sync::Arc;
 
@@ -15,7 +15,11 @@ use crate::port::{Answer, Shape, Timing};
 use crate::registry::Hive;
 use crate::world::{Entered, Schedule, World};
 
-const RESERVE: u32 = 0x002D_4810;
+/// Control code, and the operation codes of its two commands.
+type Request = (u32, u8, u8);
+
+const RESERVE: Request = (0x002D_4810, 0x16, 0x56);
+const RELEASE: Request = (0x002D_4814, 0x17, 0x57);
 /// `sizeof(SCSI_PASS_THROUGH)`, and the sense bytes that the driver has room for.
 const STRUCTURE: usize = 56;
 const SENSE_ROOM: usize = 32;
@@ -50,13 +54,17 @@ impl Bench {
         Ok(Self { node, stack, world })
     }
 
-    /// Whether a RESERVE ends as it should if all its commands are answered with this.
-    fn holds(&self, shape: Shape, answer: Answer, expected: Expected) -> Result<(), String> {
+    /// Whether a request ends as it should if all its commands are answered with this.
+    fn holds(
+        &self,
+        (code, six, ten): Request,
+        (shape, answer, expected): (Shape, Answer, Expected),
+    ) -> Result<(), String> {
         let port = &self.stack.port;
         port.behave(shape, Timing::Inline);
         port.repeat(Some(answer));
         let before = self.world.world().now();
-        let end = self.node.call(&self.stack, &Call::ioctl(RESERVE));
+        let end = self.node.call(&self.stack, &Call::ioctl(code));
         // A timer without a delay takes 100 ns.
         let milliseconds = (self.world.world().now() - before) / 10_000;
         let seen = port.take_seen();
@@ -65,16 +73,16 @@ impl Bench {
             status: end.status,
             sends: seen.len(),
             milliseconds,
-            ten_byte: first(seen.len().saturating_sub(1)) == Some(0x56),
+            ten_byte: first(seen.len().saturating_sub(1)) == Some(ten),
         };
-        if first(0) == Some(0x16) && end.information == 0 && got == expected {
+        if first(0) == Some(six) && end.information == 0 && got == expected {
             return Ok(());
         }
         let said = seen
             .first()
             .map_or_else(String::new, |seen| words(&seen.answer));
         Err(format!(
-            "{said}, shape {shape:?}: expected {expected:x?}, got {got:x?}"
+            "{code:#x}, {said}, shape {shape:?}: expected {expected:x?}, got {got:x?}"
         ))
     }
 
@@ -95,9 +103,10 @@ fn words(answer: &Answer) -> String {
     }
 }
 
-/// Runs cases 0 to `total`, a quick walk one in `one_in`; `case` makes a case from its number.
+/// Runs `total` cases for each of these requests in turn, a quick walk one in `one_in`; `case` makes a case from its number.
 fn run(
     walk: &mut Walk<'_>,
+    requests: &[Request],
     total: u64,
     one_in: u64,
     mut case: impl FnMut(u64) -> (Shape, Answer, Expected),
@@ -106,6 +115,7 @@ fn run(
         Ok(bench) => bench,
         Err(why) => return walk.judge(0, Err(why)),
     };
+    let total = total * requests.len() as u64;
     walk.begin(total);
     for number in 0..total {
         walk.step();
@@ -113,8 +123,9 @@ fn run(
             continue;
         }
         walk.note(bench.world.world(), number);
-        let (shape, answer, expected) = case(number);
-        walk.judge(number, bench.holds(shape, answer, expected));
+        let mut digits = Digits(number);
+        let request = digits.of(requests);
+        walk.judge(number, bench.holds(request, case(digits.0)));
     }
     bench.end();
 }
@@ -219,7 +230,7 @@ const BOTH: [bool; 2] = [false, true];
 pub(super) fn statuses(walk: &mut Walk<'_>) {
     const LENGTHS: [usize; 3] = [0, 18, 252];
     let total = 256 * 16 * 2 * 2 * 2 * LENGTHS.len() as u64;
-    run(walk, total, 23, |number| {
+    run(walk, &[RESERVE, RELEASE], total, 47, |number| {
         let mut digits = Digits(number);
         let shape = digits.of(&SHAPES);
         let said = Said {
@@ -239,7 +250,7 @@ pub(super) fn statuses(walk: &mut Walk<'_>) {
 /// CHECK CONDITION with sense data of every key, code, format and length.
 pub(super) fn sense(walk: &mut Walk<'_>) {
     let total = 253 * 2 * 2 * 2 * 16 * CODES.len() as u64;
-    run(walk, total, 61, |number| {
+    run(walk, &[RESERVE], total, 61, |number| {
         let mut digits = Digits(number);
         let length = digits.take(253);
         let shape = digits.of(&SHAPES);
@@ -288,7 +299,7 @@ pub(super) fn ntstatus(walk: &mut Walk<'_>) {
     const INFORMATION: [usize; 4] = [0, STRUCTURE - 1, STRUCTURE, STRUCTURE + SENSE_ROOM];
     let statuses = nt_statuses();
     let total = (SCSI_STATUSES.len() * INFORMATION.len() * statuses.len()) as u64;
-    run(walk, total, 5, |number| {
+    run(walk, &[RESERVE, RELEASE], total, 9, |number| {
         let mut digits = Digits(number);
         let information = digits.of(&INFORMATION);
         let scsi_status = digits.of(&SCSI_STATUSES);

@@ -1,5 +1,6 @@
 //! A node's whole life, from load to unload with one operation in between, once for each allocation and each framework
-//! call in it that can fail: it fails alone, or everything from it on fails. Whatever fails, the disk starts and works.
+//! call in it that can fail: it fails alone, or everything from it on fails; while an ETW session listens to all, and while
+//! none does. Whatever fails, the disk starts and works.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use super::{Walk, oracle};
 use crate::abi::{Status, status};
 use crate::disk::Outcome;
 use crate::disk::logical_unit::LogicalUnit;
+use crate::etw::{Ask, Session};
 use crate::fx::DiskKeys;
 use crate::io::{Call, Completion};
 use crate::node::{Node, NodeError, SERVICE_KEY, Stack};
@@ -112,16 +114,23 @@ struct Life {
     fault: Fault,
     /// Everything from there on fails.
     all: bool,
+    session: Option<Session>,
+    // Last: the session is one of it.
     world: Entered,
 }
 
 impl Life {
-    fn new(operation: Operation, fault: Fault, all: bool) -> Self {
+    fn new(operation: Operation, listening: bool, fault: Fault, all: bool) -> Self {
         let world = World::enter(Schedule::Orderly);
+        let session = listening.then(|| Session::new(world.world()));
+        if let Some(session) = &session {
+            session.listen(Ask::ALL);
+        }
         Self {
             operation,
             fault,
             all,
+            session,
             world,
         }
     }
@@ -173,6 +182,16 @@ impl Life {
         node.unplug(stack);
         node.unload();
         result
+    }
+
+    /// A session hears of a life's end.
+    fn was_told(&self) -> Result<(), String> {
+        let events = self.session.as_ref().map(Session::take);
+        match events.as_deref() {
+            None => Ok(()),
+            Some([.., last]) if last.name == "DriverUnloaded" => Ok(()),
+            Some(events) => Err(format!("the session heard {events:?}")),
+        }
     }
 
     fn operate(&self, node: &Node, stack: &Stack) -> Result<(), String> {
@@ -237,8 +256,9 @@ impl Life {
         let (name, status) = first.unwrap_or(("nothing", status::SUCCESS));
         let more = if self.all { " and all that follow" } else { "" };
         format!(
-            "{:?}, {name}{more} failed with {status:#010x}",
-            self.operation
+            "{:?}, {name}{more} failed with {status:#010x}, listening {}",
+            self.operation,
+            self.session.is_some()
         )
     }
 }
@@ -257,25 +277,23 @@ fn expect(what: &str, end: &Completion, permitted: &[Status]) -> Result<(), Stri
 /// The faults of one life without any: each allocation, each call with each of its statuses.
 fn lives(walk: &mut Walk<'_>, faults: impl Fn(&Faults) -> Vec<Fault>) {
     let mut cases = Vec::new();
-    for operation in OPERATIONS {
-        let life = Life::new(operation, Fault::Nothing, false);
-        if let Err(why) = life.live(walk) {
+    let lives = OPERATIONS.map(|operation| [false, true].map(|listening| (operation, listening)));
+    for (operation, listening) in lives.into_iter().flatten() {
+        let life = Life::new(operation, listening, Fault::Nothing, false);
+        if let Err(why) = life.live(walk).and_then(|()| life.was_told()) {
             return walk.judge(0, Err(format!("{operation:?}, no fault: {why}")));
         }
-        let faults = faults(&life.faults());
-        cases.extend(
-            faults
-                .into_iter()
-                .flat_map(|fault| [false, true].map(|all| (operation, fault, all))),
-        );
+        for fault in faults(&life.faults()) {
+            cases.extend([false, true].map(|all| (operation, listening, fault, all)));
+        }
     }
     walk.begin(cases.len() as u64);
-    for (number, (operation, fault, all)) in (0..).zip(cases) {
+    for (number, (operation, listening, fault, all)) in (0..).zip(cases) {
         walk.step();
         if !walk.takes(number, 1) {
             continue;
         }
-        let life = Life::new(operation, fault, all);
+        let life = Life::new(operation, listening, fault, all);
         walk.note(life.world.world(), number);
         let result = life
             .live(walk)
