@@ -9,6 +9,8 @@
 //!
 //! A thread that got TRUE from `WdfRequestSend` touches nothing more, so that its return is no
 //! transition: the completion may come before it or after it.
+//!
+//! Lines that begin with `model: ` are JSON, for `cargo xtask report`.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -16,7 +18,7 @@ use std::mem::take;
 use std::time::Instant;
 
 use scsi_reserve::{Action, Answer, Command, Event, NtStatus, Operation, Policy};
-use stateright::{Checker, HasDiscoveries, Model, Property};
+use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 
 /// How the rules of the lock are read. The wrong readings each lost a race in a driver written
 /// after them.
@@ -898,12 +900,26 @@ const WORLD: World = World {
 fn the_driver_keeps_its_rules_in_all_orders() {
     let began = Instant::now();
     let checker = WORLD.checker().threads(2).spawn_bfs().join();
-    println!(
-        "{} states, {:?}",
-        checker.unique_state_count(),
-        began.elapsed()
-    );
     checker.assert_properties();
+    let named = |expectation: Expectation| {
+        let properties = WORLD.properties().into_iter();
+        let those = properties.filter(move |property| property.expectation == expectation);
+        those.map(|property| property.name).collect::<Vec<_>>()
+    };
+    println!(
+        "model: {{\"states\":{},\"generated\":{},\"depth\":{},\"seconds\":{},\"world\":\"{} callers, {} unit \
+         attention, {} failure, {} hang\",\"always\":{:?},\"sometimes\":{:?}}}",
+        checker.unique_state_count(),
+        checker.state_count(),
+        checker.max_depth(),
+        began.elapsed().as_secs_f64(),
+        WORLD.callers,
+        WORLD.attentions,
+        WORLD.failures,
+        WORLD.hangs,
+        named(Expectation::Always),
+        named(Expectation::Sometimes),
+    );
 }
 
 /// No order goes round in a circle: with the states being finite in number, every order ends.
@@ -943,7 +959,7 @@ fn every_order_ends() {
             way.push(next);
         }
     }
-    println!("{} states", done.len());
+    println!("model: {{\"ends\":{}}}", done.len());
 }
 
 #[test]
@@ -962,12 +978,11 @@ fn each_wrong_wording_loses_its_race() {
         let world = World { wording, ..WORLD };
         let found = HasDiscoveries::AnyOf([promise].into());
         let checker = world.checker().finish_when(found).spawn_bfs().join();
+        let way = checker.assert_any_discovery(promise).into_actions();
+        let way: Vec<_> = way.iter().map(|step| format!("{step:?}")).collect();
         println!(
-            "{wording:?}: {promise:?} is lost after {} states",
+            "model: {{\"wording\":\"{wording:?}\",\"promise\":{promise:?},\"states\":{},\"way\":{way:?}}}",
             checker.unique_state_count()
         );
-        for step in checker.assert_any_discovery(promise).into_actions() {
-            println!("  {step:?}");
-        }
     }
 }
