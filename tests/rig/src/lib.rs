@@ -19,6 +19,8 @@
 )]
 
 pub mod abi;
+pub mod bench;
+pub mod class;
 mod crash;
 pub mod demo;
 pub mod disk;
@@ -29,10 +31,15 @@ pub mod fx;
 pub mod image;
 pub mod io;
 pub mod node;
+pub mod places;
 pub mod pool;
 pub mod port;
 pub mod registry;
+#[cfg(feature = "report")]
+pub mod report;
+pub mod reserve6;
 pub mod rules;
+pub mod step;
 pub mod stress;
 pub mod timeline;
 pub mod world;

@@ -10,6 +10,8 @@ use std::process::Command;
 use std::time::Instant;
 
 const TARGET: &str = "x86_64-pc-windows-msvc";
+const DRIVER: &str = "--package=resvflt";
+const BROKEN: &str = "--package=resvflt-broken";
 
 /// The workspace's root.
 pub fn root() -> PathBuf {
@@ -39,9 +41,14 @@ pub enum Lane {
 impl Lane {
     /// The better one of those that need no download of a toolchain.
     pub fn choose() -> Self {
+        Self::choose_for(TARGET)
+    }
+
+    /// As [`Lane::choose`], for another target.
+    pub fn choose_for(target: &str) -> Self {
         let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let libraries = Command::new(rustc)
-            .args(["--print", "target-libdir", "--target", TARGET])
+            .args(["--print", "target-libdir", "--target", target])
             .output();
         let libraries = libraries.map_or_else(
             |_| String::new(),
@@ -60,7 +67,7 @@ impl Lane {
     }
 
     /// Cargo with this lane's compiler: `cargo`, or another of its family.
-    fn program(self, name: &str) -> Command {
+    pub fn program(self, name: &str) -> Command {
         match self {
             Self::Toolchain if name == "cargo" => {
                 Command::new(env::var_os("CARGO").unwrap_or_else(|| name.into()))
@@ -118,17 +125,7 @@ impl Checkout {
 
     /// Builds `target/package/resvflt.sys`; its path.
     pub fn build(&self, profile: Profile, cargo_flags: &[&str]) -> Result<PathBuf> {
-        let mut cargo = self.cargo("cargo")?;
-        cargo.arg("build").args(cargo_flags).args(self.flags());
-        if profile == Profile::Release {
-            cargo.arg("--release");
-        }
-        run(&mut cargo)?;
-        let folder = match profile {
-            Profile::Release => "release",
-            Profile::Dev => "debug",
-        };
-        let built = self.target().join(TARGET).join(folder);
+        let built = self.compile(DRIVER, profile, cargo_flags)?;
         let package = self.root.join("target/package");
         fs::create_dir_all(&package).map_err(Error::at(&package))?;
         let image = package.join("resvflt.sys");
@@ -139,23 +136,51 @@ impl Checkout {
         Ok(image)
     }
 
+    /// Builds `target/broken/resvflt.sys`, the driver with its mistakes, which nothing but the rig's tests may take.
+    pub fn build_broken(&self) -> Result<PathBuf> {
+        let built = self.compile(BROKEN, Profile::Release, &["--quiet"])?;
+        let folder = self.root.join("target/broken");
+        fs::create_dir_all(&folder).map_err(Error::at(&folder))?;
+        let (from, image) = (built.join("resvflt_broken.dll"), folder.join("resvflt.sys"));
+        fs::copy(&from, &image).map_err(Error::at(&from))?;
+        Ok(image)
+    }
+
+    /// Compiles a package for Windows; the folder that it is put into.
+    fn compile(&self, package: &str, profile: Profile, cargo_flags: &[&str]) -> Result<PathBuf> {
+        let mut cargo = self.cargo("cargo")?;
+        cargo
+            .arg("build")
+            .args(cargo_flags)
+            .args(self.flags())
+            .arg(package);
+        if profile == Profile::Release {
+            cargo.arg("--release");
+        }
+        run(&mut cargo)?;
+        let folder = match profile {
+            Profile::Release => "release",
+            Profile::Dev => "debug",
+        };
+        Ok(self.target().join(TARGET).join(folder))
+    }
+
     /// Lints the driver as it is compiled for Windows.
     pub fn lint(&self) -> Result<()> {
         let mut clippy = self.cargo("cargo-clippy")?;
         clippy
             .args(["clippy", "--quiet", "--release"])
             .args(self.flags())
-            .args(["--", "-D", "warnings"]);
+            .args([DRIVER, BROKEN, "--", "-D", "warnings"]);
         run(&mut clippy)
     }
 
     fn flags(&self) -> impl Iterator<Item = &str> {
-        self.lane.flags().iter().copied().chain([
-            "--locked",
-            "--package=resvflt",
-            "--target",
-            TARGET,
-        ])
+        self.lane
+            .flags()
+            .iter()
+            .copied()
+            .chain(["--locked", "--target", TARGET])
     }
 
     /// wdk-build looks for Cargo.lock above it. wdk-sys does not notice another kit: each has a folder.
@@ -252,6 +277,19 @@ pub fn build(lane: Lane, profile: Profile, cargo_flags: &[&str]) -> Result<PathB
     timed("building the driver", &detail, || {
         checkout.build(profile, cargo_flags)
     })
+}
+
+pub fn command_broken() -> Result<End> {
+    let lane = Lane::choose();
+    if !packages::ensure(&[Need::Build], lane)? {
+        return Ok(End::Missing);
+    }
+    let checkout = Checkout::at(root(), lane);
+    let image = timed("building the driver's broken variants", "", || {
+        checkout.build_broken()
+    })?;
+    println!("{}", image.display());
+    Ok(End::Good)
 }
 
 pub fn command(profile: Profile) -> Result<End> {

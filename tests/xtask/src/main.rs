@@ -1,13 +1,18 @@
 //! `cargo xtask …`: the project's one front door.
 //!
-//! Builds the driver, shows it, tests everything. It has no dependency but the open kit, which has none: it is the first
-//! thing that a newcomer compiles.
+//! Builds the driver, shows it, tests everything. Its dependencies are the project's own and have none: it is the first thing that
+//! a newcomer compiles.
 
 #[cfg(windows)]
 compile_error!("on Windows the WDK builds the driver: cargo build, or cargo make (Makefile.toml)");
 
 mod build;
+mod fuzz;
+mod package;
 mod packages;
+mod pictures;
+mod report;
+mod resvctl;
 mod rig;
 mod test;
 
@@ -17,9 +22,17 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <command>
   build [--dev]                              target/package/resvflt.sys and its PDB
+  build --broken                             target/broken/resvflt.sys: a mistake for each rule of the rig
+  package [--test-sign]                      the driver package: target/package, or target/test-signed
   demo [--target embedded|iscsi] [--json]    two nodes want one disk; builds the driver first if need be
   faults [--quick]                           every fault at every step; --only NAME --from N repeats a case
   stress [--seconds N] [--seed N]            many disks and threads at once
+  fuzz [TARGET] [--seconds N]                sense data, the operation's machine, the driver's state query
+  bench                                      what each request costs: instructions, calls, commands, time
+  reserve6 [--json]                          libiscsi's own tests of RESERVE(6), and the same through the driver
+  places [--json]                            what each place in the disk stack sees; prints docs/places.md
+  pictures                                   draws docs/*.pikchr as SVG
+  report [--full] [--no-bench]               one page of all that was measured: target/report/index.html
   test                                       formatting, lints, build, all tests, reproducibility";
 
 /// How a command ended.
@@ -51,7 +64,19 @@ fn command(arguments: &[String]) -> Result<End> {
     match arguments[..] {
         ["build"] => build::command(build::Profile::Release),
         ["build", "--dev"] => build::command(build::Profile::Dev),
-        [program @ ("demo" | "faults" | "stress"), ref rest @ ..] => rig::command(program, rest),
+        ["build", "--broken"] => build::command_broken(),
+        ["package"] => package::command(false),
+        ["package", "--test-sign"] => package::command(true),
+        [
+            program @ ("bench" | "demo" | "faults" | "places" | "reserve6" | "stress"),
+            ref rest @ ..,
+        ] => rig::command(program, rest),
+        ["fuzz"] => fuzz::command(None, "60"),
+        ["fuzz", "--seconds", seconds] => fuzz::command(None, seconds),
+        ["fuzz", target] => fuzz::command(Some(target), "60"),
+        ["fuzz", target, "--seconds", seconds] => fuzz::command(Some(target), seconds),
+        ["pictures"] => pictures::command(),
+        ["report", ref rest @ ..] => report::command(rest),
         ["test"] => test::command(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

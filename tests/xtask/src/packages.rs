@@ -14,6 +14,12 @@ pub enum Need {
     Iscsi,
     /// Lint the driver.
     Lint,
+    /// Test-sign the package.
+    Sign,
+    /// Build a program for Windows.
+    Windows,
+    /// Run one.
+    Wine,
 }
 
 fn packages(need: Need, lane: Lane) -> &'static [&'static str] {
@@ -21,9 +27,12 @@ fn packages(need: Need, lane: Lane) -> &'static [&'static str] {
         // clang-19 brings libclang, cargo-web brings rustc-web.
         (Need::Build, Lane::Toolchain) => &["clang-19", "lld-19"],
         (Need::Build, Lane::Debian) => &["clang-19", "lld-19", "cargo-web", "rust-web-src"],
-        (Need::Iscsi, _) => &["clang-19", "libiscsi-dev", "tgt"],
-        (Need::Lint, Lane::Toolchain) => &[],
-        (Need::Lint, Lane::Debian) => &["rust-web-clippy"],
+        (Need::Iscsi, _) => &["clang-19", "libiscsi-bin", "libiscsi-dev", "tgt"],
+        // rustup's toolchain seldom has this target: it is another than the driver's.
+        (Need::Windows, _) => &["gcc-mingw-w64-x86-64", "cargo-web", "rust-web-src"],
+        (Need::Wine, _) => &["gcc-mingw-w64-x86-64", "wine64"],
+        (Need::Sign, _) => &["openssl", "osslsigncode"],
+        (Need::Lint, _) => &["rust-web-clippy"],
     }
 }
 

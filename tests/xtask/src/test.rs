@@ -2,7 +2,10 @@
 
 use crate::End;
 use crate::build::{self, Checkout, Lane, Profile, timed};
+use crate::fuzz;
+use crate::package;
 use crate::packages::{self, Need};
+use crate::resvctl;
 use open_kit::{Error, Llvm, Result, run, write};
 use std::env;
 use std::fs;
@@ -11,7 +14,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// All tests: of the host's code, of the built driver, and over a real iSCSI target.
-const FEATURES: &str = "--features=open-kit/image,rig/image,rig/iscsi";
+const FEATURES: &str =
+    "--features=open-kit/image,driver-package/image,resvctl/wine,rig/image,rig/iscsi,rig/report";
 
 /// Tests by outcome; a check that fails counts as one test.
 #[derive(Default)]
@@ -40,7 +44,15 @@ impl Tally {
 
 pub fn command() -> Result<End> {
     let lane = Lane::choose();
-    if !packages::ensure(&[Need::Build, Need::Iscsi, Need::Lint], lane)? {
+    let needs = [
+        Need::Build,
+        Need::Iscsi,
+        Need::Sign,
+        Need::Lint,
+        Need::Windows,
+        Need::Wine,
+    ];
+    if !packages::ensure(&needs, lane)? {
         return Ok(End::Missing);
     }
     let mut tally = Tally::default();
@@ -53,6 +65,15 @@ pub fn command() -> Result<End> {
         tally.failed += 1;
         return Ok(tally.end()); // An older image would pass or fail for it.
     }
+    tally.check("building the driver's broken variants", || {
+        Checkout::at(build::root(), lane).build_broken().map(drop)
+    });
+    if let Err(error) = resvctl::build(lane) {
+        eprintln!("xtask: {error}");
+        tally.failed += 1;
+        return Ok(tally.end());
+    }
+    tally.check("clippy on resvctl.exe", || resvctl::lint(lane));
     tally.check("clippy on the driver", || {
         Checkout::at(build::root(), lane).lint()
     });
@@ -67,8 +88,13 @@ pub fn command() -> Result<End> {
         ];
         run(cargo().args(clippy).args(["--", "-D", "warnings"]))
     });
+    tally.check("clippy on the fuzz targets", fuzz::lint);
     supply_chain(&mut tally);
+    tally.check("the package, test-signed", || {
+        package::sign(&package::complete()?).map(|_| ())
+    });
     tests(&mut tally)?;
+    tally.check("fuzzing for a moment", fuzz::briefly);
     tally.check("the same bytes from another folder", || {
         same_bytes_elsewhere(lane)
     });
