@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const WINE: &str = "/usr/lib/wine/wine64";
+const WINESERVER: &str = "/usr/lib/wine/wineserver64";
 const MINGW: &str = "x86_64-w64-mingw32-gcc";
 const INSTANCE: &str = r"SCSI\Disk&Ven_Wine&Prod_Disk\1&0&000000";
 const INTERFACE: &str =
@@ -103,6 +104,9 @@ impl Windows {
             // Making the prefix takes half of what this test takes; it is kept.
             let made = wine(&folder, Path::new("wineboot")).arg("--init").status();
             assert!(made.expect("wine64").success());
+            // Its first session's service manager is busy with drivers that do not answer, and may keep what is deleted.
+            let ended = wine_program(&folder, WINESERVER).arg("--wait").status();
+            assert!(ended.expect("wine64").success());
         }
         let link = format!(r"\??\{INTERFACE}");
         let mut disk = wine(&folder, &folder.join("disk.exe"));
@@ -221,9 +225,14 @@ impl Drop for Windows {
 }
 
 fn wine(folder: &Path, program: &Path) -> Command {
-    let mut wine = Command::new(WINE);
-    wine.arg(program)
-        .env("WINEPREFIX", folder.join("prefix"))
+    let mut wine = wine_program(folder, WINE);
+    wine.arg(program);
+    wine
+}
+
+fn wine_program(folder: &Path, program: &str) -> Command {
+    let mut wine = Command::new(program);
+    wine.env("WINEPREFIX", folder.join("prefix"))
         .env("WINEDEBUG", "-all")
         .env("WINEDLLOVERRIDES", "mscoree,mshtml=")
         .env_remove("DISPLAY")
