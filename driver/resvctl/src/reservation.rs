@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use scsi_reserve::state::{IOCTL_RESVFLT_QUERY_STATE, NONE, VERSION};
-use scsi_reserve::{Knowledge, NtStatus, ReservationState};
+use scsi_reserve::{Knowledge, NtStatus, ReservationState, SENSE_KEYS};
 
 use crate::disk::{Disk, Name};
 use crate::machine::{Access, Device, Machine, Win32};
@@ -171,26 +171,6 @@ fn nt_status(status: i32) -> String {
     let name = NtStatus(status).name().unwrap_or("NTSTATUS");
     format!("{name} ({status:#010x})")
 }
-
-/// SPC-3 4.5.6.
-const SENSE_KEYS: [&str; 16] = [
-    "NO SENSE",
-    "RECOVERED ERROR",
-    "NOT READY",
-    "MEDIUM ERROR",
-    "HARDWARE ERROR",
-    "ILLEGAL REQUEST",
-    "UNIT ATTENTION",
-    "DATA PROTECT",
-    "BLANK CHECK",
-    "VENDOR SPECIFIC",
-    "COPY ABORTED",
-    "ABORTED COMMAND",
-    "EQUAL",
-    "VOLUME OVERFLOW",
-    "MISCOMPARE",
-    "COMPLETED",
-];
 
 /// Status codes: SAM-3 5.3.1.
 fn last_answer(state: &ReservationState) -> String {

@@ -41,6 +41,6 @@ pub mod verdict;
 pub use cdb::{Cdb, Command, Form};
 pub use ntstatus::NtStatus;
 pub use operation::{Action, Event, Operation, Policy};
-pub use sense::Sense;
+pub use sense::{SENSE_KEYS, Sense};
 pub use state::{IOCTL_RESVFLT_QUERY_STATE, Knowledge, ReservationState};
 pub use verdict::{Answer, Outcome, Retry, Verdict};

@@ -14,6 +14,26 @@ pub struct Sense {
     pub deferred: bool,
 }
 
+/// The names of the sense keys, for those who print them: SPC-3 4.5.6.
+pub const SENSE_KEYS: [&str; 16] = [
+    "NO SENSE",
+    "RECOVERED ERROR",
+    "NOT READY",
+    "MEDIUM ERROR",
+    "HARDWARE ERROR",
+    "ILLEGAL REQUEST",
+    "UNIT ATTENTION",
+    "DATA PROTECT",
+    "BLANK CHECK",
+    "VENDOR SPECIFIC",
+    "COPY ABORTED",
+    "ABORTED COMMAND",
+    "EQUAL",
+    "VOLUME OVERFLOW",
+    "MISCOMPARE",
+    "COMPLETED",
+];
+
 /// The sense keys that an answer is judged by (SPC-4 table 48).
 pub mod key {
     #![allow(missing_docs, reason = "the names are the standard's")]

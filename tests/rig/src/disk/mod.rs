@@ -235,24 +235,6 @@ impl Sense {
     /// The name of the sense key (SPC-3 4.5.6).
     #[must_use]
     pub const fn key_name(self) -> &'static str {
-        const NAMES: [&str; 16] = [
-            "NO SENSE",
-            "RECOVERED ERROR",
-            "NOT READY",
-            "MEDIUM ERROR",
-            "HARDWARE ERROR",
-            "ILLEGAL REQUEST",
-            "UNIT ATTENTION",
-            "DATA PROTECT",
-            "BLANK CHECK",
-            "VENDOR SPECIFIC",
-            "COPY ABORTED",
-            "ABORTED COMMAND",
-            "EQUAL",
-            "VOLUME OVERFLOW",
-            "MISCOMPARE",
-            "COMPLETED",
-        ];
-        NAMES[(self.key & 0xF) as usize]
+        scsi_reserve::SENSE_KEYS[(self.key & 0xF) as usize]
     }
 }
