@@ -17,6 +17,7 @@ KIT_HANDLE(WDFQUEUE);
 KIT_HANDLE(WDFREQUEST);
 KIT_HANDLE(WDFTIMER);
 KIT_HANDLE(WDFSPINLOCK);
+KIT_HANDLE(WDFWORKITEM);
 KIT_HANDLE(WDFMEMORY);
 KIT_HANDLE(WDFIOTARGET);
 KIT_HANDLE(WDFKEY);
@@ -39,6 +40,7 @@ extern ULONG WdfFunctionCount;
 
 typedef enum _WDFFUNCENUM {
     WdfDeviceWdmGetDeviceObjectTableIndex = 31,
+    WdfDeviceWdmGetPhysicalDeviceTableIndex = 33,
     WdfDeviceGetIoTargetTableIndex = 42,
     WdfDeviceInitSetPnpPowerEventCallbacksTableIndex = 55,
     WdfDeviceCreateTableIndex = 75,
@@ -48,7 +50,10 @@ typedef enum _WDFFUNCENUM {
     WdfFdoInitQueryPropertyTableIndex = 126,
     WdfFdoInitSetFilterTableIndex = 129,
     WdfIoQueueCreateTableIndex = 152,
+    WdfIoQueueGetStateTableIndex = 153,
     WdfIoQueueGetDeviceTableIndex = 157,
+    WdfIoQueueRetrieveNextRequestTableIndex = 158,
+    WdfIoQueueReadyNotifyTableIndex = 166,
     WdfIoTargetFormatRequestForIoctlTableIndex = 187,
     WdfMemoryCreatePreallocatedTableIndex = 193,
     WdfMemoryGetBufferTableIndex = 194,
@@ -67,6 +72,7 @@ typedef enum _WDFFUNCENUM {
     WdfRequestAllocateTimerTableIndex = 262,
     WdfRequestCompleteTableIndex = 263,
     WdfRequestCompleteWithInformationTableIndex = 265,
+    WdfRequestGetParametersTableIndex = 266,
     WdfRequestRetrieveInputBufferTableIndex = 269,
     WdfRequestRetrieveOutputBufferTableIndex = 270,
     WdfRequestGetIoQueueTableIndex = 282,
@@ -78,6 +84,9 @@ typedef enum _WDFFUNCENUM {
     WdfTimerStartTableIndex = 319,
     WdfTimerStopTableIndex = 320,
     WdfTimerGetParentObjectTableIndex = 321,
+    WdfWorkItemCreateTableIndex = 379,
+    WdfWorkItemEnqueueTableIndex = 380,
+    WdfWorkItemGetParentObjectTableIndex = 381,
     WdfRequestMarkCancelableExTableIndex = 393,
     WdfDeviceWdmDispatchIrpTableIndex = 401,
     WdfDeviceWdmDispatchIrpToIoQueueTableIndex = 402,
@@ -124,6 +133,10 @@ typedef enum _WDF_IO_QUEUE_DISPATCH_TYPE {
     WdfIoQueueDispatchInvalid = 0, WdfIoQueueDispatchSequential, WdfIoQueueDispatchParallel,
     WdfIoQueueDispatchManual, WdfIoQueueDispatchMax
 } WDF_IO_QUEUE_DISPATCH_TYPE;
+typedef enum _WDF_IO_QUEUE_STATE {
+    WdfIoQueueAcceptRequests = 0x1, WdfIoQueueDispatchRequests = 0x2, WdfIoQueueNoRequests = 0x4,
+    WdfIoQueueDriverNoRequests = 0x8, WdfIoQueuePnpHeld = 0x10
+} WDF_IO_QUEUE_STATE;
 typedef enum _WDF_REQUEST_STOP_ACTION_FLAGS {
     WdfRequestStopActionInvalid = 0, WdfRequestStopActionSuspend = 0x1, WdfRequestStopActionPurge = 0x2,
     WdfRequestStopRequestCancelable = 0x10000000
@@ -276,6 +289,25 @@ typedef struct _WDF_IO_QUEUE_CONFIG {
     union { struct { ULONG NumberOfPresentedRequests; } Parallel; } Settings;
     WDFDRIVER Driver;
 } WDF_IO_QUEUE_CONFIG, *PWDF_IO_QUEUE_CONFIG;
+typedef VOID EVT_WDF_IO_QUEUE_STATE(WDFQUEUE Queue, WDFCONTEXT Context);
+typedef EVT_WDF_IO_QUEUE_STATE *PFN_WDF_IO_QUEUE_STATE;
+
+typedef struct _WDF_REQUEST_PARAMETERS {
+    USHORT Size;
+    UCHAR MinorFunction;
+    WDF_REQUEST_TYPE Type;
+    union {
+        struct { size_t Length; ULONG POINTER_ALIGNMENT Key; LONGLONG DeviceOffset; } Read;
+        struct { size_t Length; ULONG POINTER_ALIGNMENT Key; LONGLONG DeviceOffset; } Write;
+        struct {
+            size_t OutputBufferLength;
+            size_t POINTER_ALIGNMENT InputBufferLength;
+            ULONG POINTER_ALIGNMENT IoControlCode;
+            PVOID Type3InputBuffer;
+        } DeviceIoControl;
+        struct { PVOID Arg1; PVOID Arg2; ULONG POINTER_ALIGNMENT IoControlCode; PVOID Arg4; } Others;
+    } Parameters;
+} WDF_REQUEST_PARAMETERS, *PWDF_REQUEST_PARAMETERS;
 
 typedef struct _WDF_USB_REQUEST_COMPLETION_PARAMS *PWDF_USB_REQUEST_COMPLETION_PARAMS;
 typedef struct _WDF_REQUEST_COMPLETION_PARAMS {
@@ -321,6 +353,14 @@ typedef struct _WDF_TIMER_CONFIG {
     __declspec(align(8)) BOOLEAN UseHighResolutionTimer;
 } WDF_TIMER_CONFIG, *PWDF_TIMER_CONFIG;
 
+typedef VOID EVT_WDF_WORKITEM(WDFWORKITEM WorkItem);
+typedef EVT_WDF_WORKITEM *PFN_WDF_WORKITEM;
+typedef struct _WDF_WORKITEM_CONFIG {
+    ULONG Size;
+    PFN_WDF_WORKITEM EvtWorkItemFunc;
+    BOOLEAN AutomaticSerialization;
+} WDF_WORKITEM_CONFIG, *PWDF_WORKITEM_CONFIG;
+
 typedef VOID EVT_WDF_REQUEST_CANCEL(WDFREQUEST Request);
 typedef EVT_WDF_REQUEST_CANCEL *PFN_WDF_REQUEST_CANCEL;
 typedef struct _WDF_REQUEST_REUSE_PARAMS {
@@ -352,13 +392,17 @@ typedef NTSTATUS (*PFN_WDFDEVICECREATE)(G, PWDFDEVICE_INIT *DeviceInit, PWDF_OBJ
     WDFDEVICE *Device);
 typedef WDFIOTARGET (*PFN_WDFDEVICEGETIOTARGET)(G, WDFDEVICE Device);
 typedef PDEVICE_OBJECT (*PFN_WDFDEVICEWDMGETDEVICEOBJECT)(G, WDFDEVICE Device);
+typedef PDEVICE_OBJECT (*PFN_WDFDEVICEWDMGETPHYSICALDEVICE)(G, WDFDEVICE Device);
 typedef NTSTATUS (*PFN_WDFDEVICECONFIGUREWDMIRPDISPATCHCALLBACK)(G, WDFDEVICE Device, WDFDRIVER Driver,
     UCHAR MajorFunction, PFN_WDFDEVICE_WDM_IRP_DISPATCH EvtDeviceWdmIrpDisptach, WDFCONTEXT DriverContext);
 typedef NTSTATUS (*PFN_WDFDEVICEWDMDISPATCHIRP)(G, WDFDEVICE Device, PIRP Irp, WDFCONTEXT DispatchContext);
 typedef NTSTATUS (*PFN_WDFDEVICEWDMDISPATCHIRPTOIOQUEUE)(G, WDFDEVICE Device, PIRP Irp, WDFQUEUE Queue, ULONG Flags);
 typedef NTSTATUS (*PFN_WDFIOQUEUECREATE)(G, WDFDEVICE Device, PWDF_IO_QUEUE_CONFIG Config,
     PWDF_OBJECT_ATTRIBUTES QueueAttributes, WDFQUEUE *Queue);
+typedef WDF_IO_QUEUE_STATE (*PFN_WDFIOQUEUEGETSTATE)(G, WDFQUEUE Queue, PULONG QueueRequests, PULONG DriverRequests);
 typedef WDFDEVICE (*PFN_WDFIOQUEUEGETDEVICE)(G, WDFQUEUE Queue);
+typedef NTSTATUS (*PFN_WDFIOQUEUERETRIEVENEXTREQUEST)(G, WDFQUEUE Queue, WDFREQUEST *OutRequest);
+typedef NTSTATUS (*PFN_WDFIOQUEUEREADYNOTIFY)(G, WDFQUEUE Queue, PFN_WDF_IO_QUEUE_STATE QueueReady, WDFCONTEXT Context);
 typedef NTSTATUS (*PFN_WDFIOTARGETFORMATREQUESTFORIOCTL)(G, WDFIOTARGET IoTarget, WDFREQUEST Request, ULONG IoctlCode,
     WDFMEMORY InputBuffer, PWDFMEMORY_OFFSET InputBufferOffset, WDFMEMORY OutputBuffer,
     PWDFMEMORY_OFFSET OutputBufferOffset);
@@ -384,6 +428,7 @@ typedef VOID (*PFN_WDFREQUESTSETCOMPLETIONROUTINE)(G, WDFREQUEST Request,
 typedef NTSTATUS (*PFN_WDFREQUESTALLOCATETIMER)(G, WDFREQUEST Request);
 typedef VOID (*PFN_WDFREQUESTCOMPLETE)(G, WDFREQUEST Request, NTSTATUS Status);
 typedef VOID (*PFN_WDFREQUESTCOMPLETEWITHINFORMATION)(G, WDFREQUEST Request, NTSTATUS Status, ULONG_PTR Information);
+typedef VOID (*PFN_WDFREQUESTGETPARAMETERS)(G, WDFREQUEST Request, PWDF_REQUEST_PARAMETERS Parameters);
 typedef NTSTATUS (*PFN_WDFREQUESTRETRIEVEINPUTBUFFER)(G, WDFREQUEST Request, size_t MinimumRequiredLength, PVOID *Buffer,
     size_t *Length);
 typedef NTSTATUS (*PFN_WDFREQUESTRETRIEVEOUTPUTBUFFER)(G, WDFREQUEST Request, size_t MinimumRequiredSize, PVOID *Buffer,
@@ -397,4 +442,8 @@ typedef NTSTATUS (*PFN_WDFTIMERCREATE)(G, PWDF_TIMER_CONFIG Config, PWDF_OBJECT_
 typedef BOOLEAN (*PFN_WDFTIMERSTART)(G, WDFTIMER Timer, LONGLONG DueTime);
 typedef BOOLEAN (*PFN_WDFTIMERSTOP)(G, WDFTIMER Timer, BOOLEAN Wait);
 typedef WDFOBJECT (*PFN_WDFTIMERGETPARENTOBJECT)(G, WDFTIMER Timer);
+typedef NTSTATUS (*PFN_WDFWORKITEMCREATE)(G, PWDF_WORKITEM_CONFIG Config, PWDF_OBJECT_ATTRIBUTES Attributes,
+    WDFWORKITEM *WorkItem);
+typedef VOID (*PFN_WDFWORKITEMENQUEUE)(G, WDFWORKITEM WorkItem);
+typedef WDFOBJECT (*PFN_WDFWORKITEMGETPARENTOBJECT)(G, WDFWORKITEM WorkItem);
 #undef G

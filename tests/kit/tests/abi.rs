@@ -211,6 +211,11 @@ fn a_planted_error_is_found() {
             "WdfIoQueueDispatchParallel = 4",
         ),
         (
+            "WdfIoQueueDriverNoRequests = 0x8,",
+            "WdfIoQueueDriverNoRequests = 0x10,",
+            "WdfIoQueueDriverNoRequests = 16",
+        ),
+        (
             "typedef struct _WDFMEMORY_OFFSET {",
             "typedef struct _WDF_NEW { int a; } WDF_NEW;\ntypedef struct _WDFMEMORY_OFFSET {",
             "_WDF_NEW: 4 bytes",
@@ -221,8 +226,8 @@ fn a_planted_error_is_found() {
             "_IRP: ",
         ),
         (
-            "ULONG POINTER_ALIGNMENT IoControlCode",
-            "ULONG IoControlCode",
+            "ULONG POINTER_ALIGNMENT InputBufferLength",
+            "ULONG InputBufferLength",
             "_IO_STACK_LOCATION: ",
         ),
         ("struct __declspec(align(16)) _IRP", "struct _IRP", "_IRP: "),
