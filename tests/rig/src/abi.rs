@@ -28,12 +28,15 @@ pub mod status {
         STATUS_INVALID_PARAMETER as INVALID_PARAMETER, STATUS_IO_DEVICE_ERROR as IO_DEVICE_ERROR,
         STATUS_IO_TIMEOUT as IO_TIMEOUT,
         STATUS_MORE_PROCESSING_REQUIRED as MORE_PROCESSING_REQUIRED,
-        STATUS_NO_SUCH_DEVICE as NO_SUCH_DEVICE, STATUS_NOT_SUPPORTED as NOT_SUPPORTED,
+        STATUS_NO_MORE_ENTRIES as NO_MORE_ENTRIES, STATUS_NO_SUCH_DEVICE as NO_SUCH_DEVICE,
+        STATUS_NOT_SUPPORTED as NOT_SUPPORTED,
         STATUS_OBJECT_NAME_NOT_FOUND as OBJECT_NAME_NOT_FOUND,
         STATUS_OBJECT_TYPE_MISMATCH as OBJECT_TYPE_MISMATCH, STATUS_PENDING as PENDING,
         STATUS_REQUEST_NOT_ACCEPTED as REQUEST_NOT_ACCEPTED, STATUS_SUCCESS as SUCCESS,
         STATUS_UNSUCCESSFUL as UNSUCCESSFUL,
     };
+    /// wdfstatus.h.
+    pub const WDF_PAUSED: Status = 0xC020_0203_u32.cast_signed();
     /// wdfstatus.h.
     pub const WDF_OBJECT_ATTRIBUTES_INVALID: Status = 0xC020_0209_u32.cast_signed();
     /// wdfstatus.h.
@@ -180,6 +183,14 @@ kmdf! {
     WDF_TIMER_CONFIG as "_WDF_TIMER_CONFIG" {
         Size: u32, EvtTimerFunc: Code, Period: u32, AutomaticSerialization: u8, TolerableDelay: u32,
         UseHighResolutionTimer: Aligned8<u8>,
+    }
+    /// WdfWorkItemCreate's configuration.
+    WDF_WORKITEM_CONFIG as "_WDF_WORKITEM_CONFIG" {
+        Size: u32, EvtWorkItemFunc: Code, AutomaticSerialization: u8,
+    }
+    /// What WdfRequestGetParameters gives (the union as four pointers).
+    WDF_REQUEST_PARAMETERS as "_WDF_REQUEST_PARAMETERS" {
+        Size: u16, MinorFunction: u8, Type: u32, Parameters: [u64; 4],
     }
     /// A part of a WDFMEMORY.
     WDFMEMORY_OFFSET as "_WDFMEMORY_OFFSET" { BufferOffset: usize, BufferLength: usize, }

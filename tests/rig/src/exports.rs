@@ -5,8 +5,8 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use crate::abi::{
-    DRIVER_OBJECT, IRP, Status, UNICODE_STRING, WDF_BIND_INFO, WDF_DRIVER_GLOBALS, read_unicode,
-    status,
+    DEVICE_OBJECT, DRIVER_OBJECT, IRP, Status, UNICODE_STRING, WDF_BIND_INFO, WDF_DRIVER_GLOBALS,
+    read_unicode, status,
 };
 use crate::fx::Framework;
 use crate::{etw, io, pool, rules, world};
@@ -28,6 +28,7 @@ fn ntoskrnl(symbol: &str) -> Option<*const c_void> {
         "memcmp" => compare_memory as *const c_void,
         "RtlCopyUnicodeString" => copy_unicode_string as *const c_void,
         "IofCompleteRequest" => complete_request as *const c_void,
+        "IoInvalidateDeviceRelations" => invalidate_relations as *const c_void,
         "KeBugCheckEx" => bug_check as *const c_void,
         "KeQueryInterruptTimePrecise" => interrupt_time as *const c_void,
         "KfRaiseIrql" | "KeLowerIrql" => set_irql as *const c_void,
@@ -88,6 +89,14 @@ unsafe extern "win64" fn complete_request(irp: *mut IRP, _priority_boost: i8) {
         // SAFETY: a live IRP; plain data in a union.
         io::expect_proof(irp, || unsafe { (*irp).IoStatus.Anonymous.Status });
         io::complete_request(irp);
+    });
+}
+
+/// IoInvalidateDeviceRelations: the PnP manager asks the bus driver of a PDO anew, later. Here it is noted.
+unsafe extern "win64" fn invalidate_relations(device: *mut DEVICE_OBJECT, kind: u32) {
+    let thread = world::current();
+    thread.in_call(&thread.node(), "IoInvalidateDeviceRelations", || {
+        io::note_invalidated(device, kind);
     });
 }
 

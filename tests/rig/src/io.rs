@@ -642,6 +642,25 @@ pub(crate) const CLAIMED: [u32; 8] = [
     0x001F_4814,
 ];
 
+/// A DEVICE_RELATION_TYPE, and the device whose relations are to be asked for anew.
+static INVALIDATED: Mutex<Vec<(usize, u32)>> = Mutex::new(Vec::new());
+
+/// IoInvalidateDeviceRelations, of the device at the bottom of a stack.
+pub fn note_invalidated(device: *mut DEVICE_OBJECT, kind: u32) {
+    let device = device as usize;
+    INVALIDATED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push((device, kind));
+}
+
+/// The DEVICE_RELATION_TYPEs that were invalidated of `device` since the last call of this.
+pub fn take_invalidated(device: *mut DEVICE_OBJECT) -> Vec<u32> {
+    let mut all = INVALIDATED.lock().unwrap_or_else(PoisonError::into_inner);
+    let ours = all.extract_if(.., |(of, _)| *of == device as usize);
+    ours.map(|(_, kind)| kind).collect()
+}
+
 /// Builds an IRP for the stack of `device`, as a driver above would.
 pub fn build(node: &str, device: *mut DEVICE_OBJECT, call: &Call) -> (*mut IRP, Arc<Pending>) {
     // SAFETY: a live device.

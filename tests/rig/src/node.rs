@@ -198,7 +198,7 @@ impl Node {
         lower: *mut DEVICE_OBJECT,
         keys: &DiskKeys,
     ) -> Result<Stack, Status> {
-        let filter = self.framework.add_device(lower, keys)?;
+        let filter = self.framework.add_device(lower, port.device(), keys)?;
         Ok(Stack { port, filter })
     }
 

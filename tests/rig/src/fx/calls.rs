@@ -7,12 +7,13 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use super::Allowed::{Level, Parent, Scope};
 use super::device::DeviceInit;
-use super::{Body, Framework, body, lock, of, queue, request, serve, timer};
+use super::{Body, Framework, body, lock, of, queue, request, serve, timer, work_item};
 use crate::abi::{
     Code, DEVICE_OBJECT, DRIVER_OBJECT, Handle, IRP, Status, UNICODE_STRING, WDF_DRIVER_CONFIG,
     WDF_DRIVER_GLOBALS, WDF_IO_QUEUE_CONFIG, WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO,
-    WDF_PNPPOWER_EVENT_CALLBACKS, WDF_REQUEST_REUSE_PARAMS, WDF_REQUEST_SEND_OPTIONS,
-    WDF_TIMER_CONFIG, WDFMEMORY_OFFSET, irql, read_unicode, status,
+    WDF_PNPPOWER_EVENT_CALLBACKS, WDF_REQUEST_PARAMETERS, WDF_REQUEST_REUSE_PARAMS,
+    WDF_REQUEST_SEND_OPTIONS, WDF_TIMER_CONFIG, WDF_WORKITEM_CONFIG, WDFMEMORY_OFFSET, irql,
+    read_unicode, status,
 };
 use crate::{io, rules, world};
 
@@ -20,8 +21,11 @@ use crate::{io, rules, world};
 pub const TABLE_ENTRIES: u32 = 444;
 /// WdfExecutionLevelPassive.
 pub const LEVEL_PASSIVE: u32 = 2;
+const INHERIT_SCOPE: u32 = 1;
+const SCOPE_NONE: u32 = 4;
 const DISPATCH_SEQUENTIAL: u32 = 1;
 const DISPATCH_PARALLEL: u32 = 2;
+const DISPATCH_MANUAL: u32 = 3;
 const DEVICE_PROPERTY_HARDWARE_ID: u32 = 1;
 
 type Globals = *const WDF_DRIVER_GLOBALS;
@@ -31,7 +35,8 @@ type Attributes = *const WDF_OBJECT_ATTRIBUTES;
 /// it fail with before it has done anything, parameters, body.
 ///
 /// None for WdfDeviceWdmDispatchIrp and WdfDeviceWdmDispatchIrpToIoQueue: theirs is the IRP's, which is gone in any case;
-/// nor for WdfRequestUnmarkCancelable: its CANCELLED is a promise that EvtRequestCancel is called, which a cancel keeps.
+/// nor for WdfRequestUnmarkCancelable: its CANCELLED is a promise that EvtRequestCancel is called, which a cancel keeps;
+/// nor for WdfIoQueueRetrieveNextRequest: its refusals promise that there is nothing, or that the queue is at its end.
 macro_rules! calls {
     ($($name:ident at $irql:ident $(fails [$($status:ident)+])?
         ($fx:ident $(, $arg:ident: $type:ty)*) $(-> $ret:ty)? $body:block)*) => {
@@ -191,6 +196,11 @@ calls! {
         of!(object, Device).object
     }
 
+    WdfDeviceWdmGetPhysicalDevice at DISPATCH (fx, device: Handle) -> *mut DEVICE_OBJECT {
+        let object = body!(fx, device, Device);
+        of!(object, Device).physical
+    }
+
     WdfDeviceConfigureWdmIrpDispatchCallback at PASSIVE fails [INSUFFICIENT_RESOURCES INVALID_DEVICE_STATE]
         (fx, device: Handle, _driver: Handle, major: u8, callback: Code,
         context: *mut c_void) -> Status {
@@ -214,6 +224,27 @@ calls! {
     WdfIoQueueGetDevice at DISPATCH (fx, queue: Handle) -> Handle {
         let object = body!(fx, queue, Queue);
         of!(object, Queue).device
+    }
+
+    WdfIoQueueGetState at DISPATCH (fx, queue: Handle, waiting: *mut u32, owned: *mut u32) -> u32 {
+        let object = body!(fx, queue, Queue);
+        let (state, waits, has) = of!(object, Queue).state();
+        give(waiting, waits);
+        give(owned, has);
+        state
+    }
+
+    WdfIoQueueReadyNotify at DISPATCH fails [INVALID_DEVICE_REQUEST]
+        (fx, queue: Handle, routine: Code, context: *mut c_void) -> Status {
+        let object = body!(fx, queue, Queue);
+        fx.ready_notify(&object, routine, context)
+    }
+
+    WdfIoQueueRetrieveNextRequest at DISPATCH (fx, queue: Handle, request: *mut Handle) -> Status {
+        let object = body!(fx, queue, Queue);
+        let next = fx.retrieve_next(&object);
+        give(request, next.unwrap_or(0));
+        status_of(next.map(drop))
     }
 
     WdfObjectGetTypedContextWorker at DISPATCH (fx, object: Handle, info: *const WDF_OBJECT_CONTEXT_TYPE_INFO) -> *mut u8 {
@@ -303,6 +334,21 @@ calls! {
         fx.timer_device(timer)
     }
 
+    WdfWorkItemCreate at DISPATCH fails [INSUFFICIENT_RESOURCES]
+        (fx, config: *const WDF_WORKITEM_CONFIG, attributes: Attributes, handle: *mut Handle) -> Status {
+        status_of(fx.create_work_item(config, attributes).map(|item| give(handle, item)))
+    }
+
+    WdfWorkItemEnqueue at DISPATCH (fx, item: Handle) {
+        let object = body!(fx, item, WorkItem);
+        fx.work_item_enqueue(&object);
+    }
+
+    WdfWorkItemGetParentObject at DISPATCH (fx, item: Handle) -> Handle {
+        let object = body!(fx, item, WorkItem);
+        fx.work_item_parent(object.handle)
+    }
+
     WdfMemoryCreatePreallocated at DISPATCH fails [INSUFFICIENT_RESOURCES]
         (fx, attributes: Attributes, buffer: *mut u8, size: usize,
         handle: *mut Handle) -> Status {
@@ -384,6 +430,10 @@ calls! {
     WdfRequestGetIoQueue at DISPATCH (fx, request: Handle) -> Handle {
         let object = body!(fx, request, Claimed);
         of!(object, Claimed).queue
+    }
+
+    WdfRequestGetParameters at DISPATCH (fx, request: Handle, parameters: *mut WDF_REQUEST_PARAMETERS) {
+        fx.parameters(request, parameters);
     }
 
     WdfRequestRetrieveOutputBuffer at DISPATCH fails [BUFFER_TOO_SMALL INVALID_DEVICE_REQUEST]
@@ -473,6 +523,44 @@ impl Framework {
         )
     }
 
+    /// WdfWorkItemCreate. Its parent is a device or hangs on one (fxworkitem.cpp FxWorkItem::Initialize).
+    fn create_work_item(
+        &self,
+        config: *const WDF_WORKITEM_CONFIG,
+        attributes: Attributes,
+    ) -> Result<Handle, Status> {
+        // SAFETY: null or the caller's structure.
+        let parent = unsafe { attributes.as_ref() }.map_or(0, |a| a.ParentObject);
+        if parent == 0 {
+            return Err(status::WDF_PARENT_NOT_SPECIFIED);
+        }
+        let config = sized(config).ok_or(status::INFO_LENGTH_MISMATCH)?;
+        if config.EvtWorkItemFunc.is_null() {
+            return Err(status::INVALID_PARAMETER);
+        }
+        Self::checked_attributes(attributes, &[Parent])?;
+        if !self.is_of_a_device(parent) {
+            return Err(status::INVALID_DEVICE_REQUEST);
+        }
+        if self.allocation_fails("WDFWORKITEM") {
+            return Err(status::INSUFFICIENT_RESOURCES);
+        }
+        // AutomaticSerialization: without a synchronization scope, and the rig has none, it is accepted and changes
+        // nothing (fxobject.cpp FxObject::_GetEffectiveLock).
+        let body = work_item::WorkItem {
+            callback: config.EvtWorkItemFunc,
+            state: Mutex::default(),
+        };
+        Ok(self.create(Body::WorkItem(body), attributes, None))
+    }
+
+    /// FxDeviceBase::_SearchForDevice.
+    fn is_of_a_device(&self, handle: Handle) -> bool {
+        let object = self.object(handle, "a parent");
+        matches!(object.body, Body::Device(_))
+            || object.parent.is_some_and(|p| self.is_of_a_device(p))
+    }
+
     fn queue_create(
         &self,
         device: Handle,
@@ -481,26 +569,33 @@ impl Framework {
     ) -> Result<Handle, Status> {
         let _ = body!(self, device, Device);
         Self::checked_attributes(attributes, &[Parent, Level, Scope])?;
+        // SAFETY: attributes, if any, were checked.
+        let scope =
+            unsafe { attributes.as_ref() }.map_or(INHERIT_SCOPE, |a| a.SynchronizationScope);
+        if scope != INHERIT_SCOPE && scope != SCOPE_NONE {
+            rules::broken(&rules::NOT_MODELLED, "a queue with a synchronization scope");
+        }
         let config = sized(config).ok_or(status::INFO_LENGTH_MISMATCH)?;
         // A filter's queue is not power managed by default; the default queue would swallow every foreign IOCTL (facts 1, 14).
-        if config.DefaultQueue != 0
-            || config.PowerManaged == 1
-            || config.EvtIoDeviceControl.is_null()
-        {
+        let manual = config.DispatchType == DISPATCH_MANUAL;
+        let presents = !config.EvtIoDeviceControl.is_null();
+        if config.DefaultQueue != 0 || config.PowerManaged == 1 || !(presents || manual) {
             rules::broken(
                 &rules::NOT_MODELLED,
                 "a default, power-managed or non-IOCTL queue",
             );
         }
-        if config.DispatchType != DISPATCH_SEQUENTIAL && config.DispatchType != DISPATCH_PARALLEL {
-            rules::broken(&rules::NOT_MODELLED, "a manual queue");
-        }
-        // Settings.Parallel.NumberOfPresentedRequests: 0 but for a parallel queue (fxioqueue.cpp FxIoQueue::Initialize).
-        let sequential = config.DispatchType == DISPATCH_SEQUENTIAL;
+        // Settings.Parallel.NumberOfPresentedRequests: 0 but for a parallel queue; and a manual one has no callback
+        // (fxioqueue.cpp FxIoQueue::Initialize).
         let presented = config.Settings & u64::from(u32::MAX);
-        if sequential && presented != 0 {
-            return Err(status::INVALID_PARAMETER);
-        }
+        let kind = match (config.DispatchType, presented) {
+            (DISPATCH_SEQUENTIAL, 0) => queue::Kind::Sequential,
+            (DISPATCH_PARALLEL, most) => {
+                queue::Kind::Parallel(usize::try_from(most).unwrap_or(usize::MAX))
+            }
+            (DISPATCH_MANUAL, 0) if !presents => queue::Kind::Manual,
+            _ => return Err(status::INVALID_PARAMETER),
+        };
         if self.allocation_fails("WDFQUEUE") {
             return Err(status::INSUFFICIENT_RESOURCES);
         }
@@ -508,7 +603,7 @@ impl Framework {
         let level = unsafe { attributes.as_ref() }.map_or(1, |a| a.ExecutionLevel);
         let body = queue::Queue {
             device,
-            presented: if sequential { 1 } else { presented },
+            kind,
             passive: level == LEVEL_PASSIVE || (level == 1 && self.is_device_passive(device)),
             evt_device_control: config.EvtIoDeviceControl,
             state: Mutex::default(),

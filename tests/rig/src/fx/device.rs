@@ -18,6 +18,8 @@ use crate::{io, pool, rules};
 pub(super) struct Device {
     pub object: *mut DEVICE_OBJECT,
     pub lower: *mut DEVICE_OBJECT,
+    /// The device at the bottom of the stack, the bus driver's.
+    pub physical: *mut DEVICE_OBJECT,
     pub target: Mutex<Handle>,
     filter: bool,
     passive: bool,
@@ -57,6 +59,7 @@ pub struct DiskKeys {
 /// WDFDEVICE_INIT while EvtDriverDeviceAdd runs.
 pub struct DeviceInit {
     pub(super) lower: *mut DEVICE_OBJECT,
+    pub(super) physical: *mut DEVICE_OBJECT,
     pub(super) keys: DiskKeys,
     pub(super) filter: bool,
     pub(super) callbacks: Option<WDF_PNPPOWER_EVENT_CALLBACKS>,
@@ -105,13 +108,15 @@ pub enum Power {
 }
 
 impl Framework {
-    /// AddDevice: calls EvtDriverDeviceAdd for the stack whose top is `lower`; gives the filter's device, if it made one.
+    /// AddDevice: calls EvtDriverDeviceAdd for the stack whose top is `lower` and whose bottom is `physical`; gives the
+    /// filter's device, if it made one.
     ///
     /// # Errors
     /// What EvtDriverDeviceAdd returned, where that fails the whole stack: an error from a driver that is not a filter.
     pub fn add_device(
         self: &Arc<Self>,
         lower: *mut DEVICE_OBJECT,
+        physical: *mut DEVICE_OBJECT,
         keys: &DiskKeys,
     ) -> Result<Option<*mut DEVICE_OBJECT>, Status> {
         let (config, driver) = {
@@ -129,6 +134,7 @@ impl Framework {
         };
         let mut init = DeviceInit {
             lower,
+            physical,
             keys: keys.clone(),
             filter: false,
             callbacks: None,
@@ -176,6 +182,7 @@ impl Framework {
         let body = Device {
             object: device,
             lower: init.lower,
+            physical: init.physical,
             target: Mutex::default(),
             filter: init.filter,
             passive,
@@ -500,6 +507,9 @@ impl Framework {
             let cleanup = device.callbacks.EvtDeviceSelfManagedIoCleanup;
             self.transition(object, cleanup, 0, "EvtDeviceSelfManagedIoCleanup");
         }
+        for queue in &queues {
+            self.dispose_queue(queue);
+        }
         world::current().point();
         let target = self.object(*lock(&device.target), "Target");
         self.remove_target(&target, object.handle);
@@ -507,9 +517,8 @@ impl Framework {
         // still come in, until the device itself goes (facts 9).
         device.wait_until_empty();
         self.note_removed(object.handle);
-        for child in self.children(object.handle) {
-            self.delete(child.handle);
-        }
+        let children = self.children(object.handle);
+        self.delete_all(children.iter().map(|child| child.handle));
         let result = forward(device, irp);
         world::current().point();
         io::detach(device.lower);

@@ -7,6 +7,7 @@ mod device;
 mod queue;
 mod request;
 mod timer;
+mod work_item;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::c_void;
@@ -82,6 +83,7 @@ enum Body {
     Memory { address: *mut u8, size: usize },
     SpinLock(Mutex<Option<(world::ThreadId, u8)>>),
     Timer(timer::Timer),
+    WorkItem(work_item::WorkItem),
     Key(String),
 }
 
@@ -97,6 +99,7 @@ impl Body {
             Self::Memory { .. } => "WDFMEMORY",
             Self::SpinLock(_) => "WDFSPINLOCK",
             Self::Timer(_) => "WDFTIMER",
+            Self::WorkItem(_) => "WDFWORKITEM",
             Self::Key(_) => "WDFKEY",
         }
     }
@@ -367,8 +370,16 @@ impl Framework {
 
     /// Deletes an object and what hangs on it: all cleanup callbacks, then all destroy callbacks (facts 19).
     fn delete(&self, handle: Handle) {
+        self.delete_all([handle]);
+    }
+
+    /// As [`Framework::delete`], of several that go together: while one waits for a callback to end, that may still use the
+    /// others.
+    fn delete_all(&self, handles: impl IntoIterator<Item = Handle>) {
         let mut tree = Vec::new();
-        self.collect(handle, &mut tree);
+        for handle in handles {
+            self.collect(handle, &mut tree);
+        }
         for object in &tree {
             Self::dispose(object);
             self.callback(object.cleanup, object.handle, "EvtCleanupCallback");
@@ -405,6 +416,7 @@ impl Framework {
         match &object.body {
             Body::Created(request) => request.dispose(),
             Body::Timer(timer) => timer.dispose(),
+            Body::WorkItem(item) => item.dispose(),
             _ => {}
         }
     }

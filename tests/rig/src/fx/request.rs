@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use super::{Body, Framework, Object, body, context_of, lock, of, queue};
 use crate::abi::{
     Code, DEVICE_OBJECT, DeviceIoControl, Handle, IOCTL_SCSI_PASS_THROUGH, IRP, SCSI_PASS_THROUGH,
-    Status, WDF_REQUEST_COMPLETION_PARAMS, WDF_REQUEST_REUSE_PARAMS, WDF_REQUEST_SEND_OPTIONS,
-    WDFMEMORY_OFFSET, irql, major, status,
+    Status, WDF_REQUEST_COMPLETION_PARAMS, WDF_REQUEST_PARAMETERS, WDF_REQUEST_REUSE_PARAMS,
+    WDF_REQUEST_SEND_OPTIONS, WDFMEMORY_OFFSET, irql, major, status,
 };
 use crate::world::{self, TimerId};
 use crate::{io, pool, rules};
@@ -156,6 +156,8 @@ pub(super) unsafe extern "win64" fn cancel_claimed(device: *mut DEVICE_OBJECT, i
     let Some(fx) = (unsafe { (*extension).fx.upgrade() }) else {
         return;
     };
+    // The cancel has the routine, and not yet the queue's lock (fxirpqueue.cpp _WdmCancelRoutineInternal).
+    world::current().point();
     let Some(request) = lock(&fx.by_irp).get(&(irp as usize)).copied() else {
         return;
     };
@@ -189,24 +191,52 @@ impl Framework {
         request
     }
 
-    /// Takes the cancel routine off a waiting request; none if the cancel was first and completes it.
-    pub(super) fn take_for_driver(&self, request: Handle) -> Option<DeviceIoControl> {
+    fn claimed_irp(&self, request: Handle) -> Option<*mut IRP> {
         let object = lock(&self.objects).get(&request).cloned()?;
         let irp = lock(&of!(object, Claimed).state).irp;
-        // SAFETY: a live IRP in this device's location.
-        io::set_cancel_routine(irp, None)
-            .then(|| unsafe { *io::ioctl_parameters(io::current_location(irp)) })
+        Some(irp)
     }
 
-    /// True while a request of the queue is not complete.
-    pub(super) fn has_claimed(&self, queue: Handle) -> bool {
-        let claimed: Vec<_> = lock(&self.by_irp).values().copied().collect();
-        let objects = lock(&self.objects);
-        let of_queue = |object: &Arc<Object>| matches!(&object.body, Body::Claimed(claimed) if claimed.queue == queue);
-        claimed
-            .iter()
-            .filter_map(|handle| objects.get(handle))
-            .any(of_queue)
+    /// Takes the cancel routine off a waiting request; false if a cancel has it already.
+    pub(super) fn take_cancel_routine(&self, request: Handle) -> bool {
+        self.claimed_irp(request)
+            .is_some_and(|irp| io::set_cancel_routine(irp, None))
+    }
+
+    /// FxIrpQueue::InsertIrpInQueue: false if the request is cancelled already, and nobody else ends it.
+    pub(super) fn set_cancel_routine(&self, request: Handle) -> bool {
+        let Some(irp) = self.claimed_irp(request) else {
+            return false;
+        };
+        io::set_cancel_routine(irp, Some(cancel_claimed));
+        !(io::is_cancelled(irp) && io::set_cancel_routine(irp, None))
+    }
+
+    /// The device control that a claimed request stands for.
+    pub(super) fn control_parameters(&self, request: Handle) -> DeviceIoControl {
+        let irp = self.irp_of(request);
+        // SAFETY: a live IRP in this device's location.
+        unsafe { *io::ioctl_parameters(io::current_location(irp)) }
+    }
+
+    /// WdfRequestGetParameters.
+    pub(super) fn parameters(&self, request: Handle, parameters: *mut WDF_REQUEST_PARAMETERS) {
+        const SIZE: usize = size_of::<WDF_REQUEST_PARAMETERS>();
+        let object = body!(self, request, Claimed);
+        let irp = lock(&of!(object, Claimed).state).irp;
+        // SAFETY: the driver's structure.
+        let parameters = unsafe { &mut *parameters };
+        if usize::from(parameters.Size) < SIZE {
+            rules::broken(&rules::STRUCTURE_SIZE, "WDF_REQUEST_PARAMETERS");
+        }
+        // SAFETY: a live IRP in this device's location.
+        let location = unsafe { &*io::current_location(irp) };
+        parameters.Size = SIZE as u16;
+        parameters.MinorFunction = location.MinorFunction;
+        parameters.Type = u32::from(location.MajorFunction);
+        // SAFETY: four pointer-sized parameters in both.
+        parameters.Parameters =
+            unsafe { (&raw const location.Parameters).cast::<[u64; 4]>().read() };
     }
 
     /// The framework completes a request that the driver never saw.
@@ -228,22 +258,19 @@ impl Framework {
         self.callback(routine, request, "EvtRequestCancel");
     }
 
-    /// A purge cancels what is marked cancelable.
-    pub(super) fn cancel_marked(self: &Arc<Self>, queue: &Arc<Object>, request: Handle) {
-        let Some(object) = lock(&self.objects).get(&request).cloned() else {
-            return;
-        };
-        let taken = {
+    /// The first of these that is marked cancelable, no longer so: a purge cancels it.
+    pub(super) fn take_marked(&self, owned: &[Handle]) -> Option<Handle> {
+        owned.iter().copied().find(|request| {
+            let Some(object) = lock(&self.objects).get(request).cloned() else {
+                return false;
+            };
             let mut state = lock(&of!(object, Claimed).state);
             let marked = state.mark == Mark::Marked && io::set_cancel_routine(state.irp, None);
             if marked {
                 state.mark = Mark::Taken;
             }
             marked
-        };
-        if taken {
-            self.request_cancelled(queue, request);
-        }
+        })
     }
 
     /// WdfRequestMarkCancelableEx.
@@ -758,7 +785,7 @@ fn copy_back(state: &CreatedState, information: usize) {
     unsafe { std::ptr::copy_nonoverlapping(state.bounce, address, information) };
 }
 
-fn finish_irp(irp: *mut IRP, status: Status, information: u64) {
+pub(super) fn finish_irp(irp: *mut IRP, status: Status, information: u64) {
     // SAFETY: the IRP is the framework's until it is completed.
     unsafe {
         (*irp).IoStatus.Anonymous.Status = status;
