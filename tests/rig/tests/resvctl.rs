@@ -454,7 +454,7 @@ fn the_docs_show_a_session_that_really_ran() {
     } else {
         assert_eq!(
             text, ran,
-            "RESVCTL_SESSION=write cargo test -p rig --features image --test resvctl"
+            "RESVCTL_SESSION=write cargo test --manifest-path tests/Cargo.toml -p rig --features image --test resvctl"
         );
     }
 }

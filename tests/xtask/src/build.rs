@@ -9,11 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-const TARGET: &str = "x86_64-pc-windows-msvc";
-const DRIVER: &str = "--package=resvflt";
-const BROKEN: &str = "--package=resvflt-broken";
+/// What the driver is built for.
+pub const TARGET: &str = "x86_64-pc-windows-msvc";
+const DRIVER: [&str; 1] = ["--package=resvflt"];
+const BROKEN: [&str; 2] = [TESTS, "--package=resvflt-broken"];
 
-/// The workspace's root.
+/// Cargo's flag for the workspace that drives and checks the driver; without it the driver's own is meant.
+pub const TESTS: &str = "--manifest-path=tests/Cargo.toml";
+
+/// The checkout's root, and the driver's workspace's.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
@@ -125,7 +129,7 @@ impl Checkout {
 
     /// Builds `target/package/resvflt.sys`; its path.
     pub fn build(&self, profile: Profile, cargo_flags: &[&str]) -> Result<PathBuf> {
-        let built = self.compile(DRIVER, profile, cargo_flags)?;
+        let built = self.compile(&DRIVER, profile, cargo_flags)?;
         let package = self.root.join("target/package");
         fs::create_dir_all(&package).map_err(Error::at(&package))?;
         let image = package.join("resvflt.sys");
@@ -138,7 +142,7 @@ impl Checkout {
 
     /// Builds `target/broken/resvflt.sys`, the driver with its mistakes, which nothing but the rig's tests may take.
     pub fn build_broken(&self) -> Result<PathBuf> {
-        let built = self.compile(BROKEN, Profile::Release, &["--quiet"])?;
+        let built = self.compile(&BROKEN, Profile::Release, &["--quiet"])?;
         let folder = self.root.join("target/broken");
         fs::create_dir_all(&folder).map_err(Error::at(&folder))?;
         let (from, image) = (built.join("resvflt_broken.dll"), folder.join("resvflt.sys"));
@@ -147,13 +151,13 @@ impl Checkout {
     }
 
     /// Compiles a package for Windows; the folder that it is put into.
-    fn compile(&self, package: &str, profile: Profile, cargo_flags: &[&str]) -> Result<PathBuf> {
+    fn compile(&self, package: &[&str], profile: Profile, cargo_flags: &[&str]) -> Result<PathBuf> {
         let mut cargo = self.cargo("cargo")?;
         cargo
             .arg("build")
             .args(cargo_flags)
             .args(self.flags())
-            .arg(package);
+            .args(package);
         if profile == Profile::Release {
             cargo.arg("--release");
         }
@@ -165,14 +169,18 @@ impl Checkout {
         Ok(self.target().join(TARGET).join(folder))
     }
 
-    /// Lints the driver as it is compiled for Windows.
+    /// Lints the driver, and its variants with mistakes, as they are compiled for Windows.
     pub fn lint(&self) -> Result<()> {
-        let mut clippy = self.cargo("cargo-clippy")?;
-        clippy
-            .args(["clippy", "--quiet", "--release"])
-            .args(self.flags())
-            .args([DRIVER, BROKEN, "--", "-D", "warnings"]);
-        run(&mut clippy)
+        for package in [&DRIVER[..], &BROKEN] {
+            let mut clippy = self.cargo("cargo-clippy")?;
+            clippy
+                .args(["clippy", "--quiet", "--release"])
+                .args(self.flags())
+                .args(package)
+                .args(["--", "-D", "warnings"]);
+            run(&mut clippy)?;
+        }
+        Ok(())
     }
 
     fn flags(&self) -> impl Iterator<Item = &str> {

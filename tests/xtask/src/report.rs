@@ -1,7 +1,7 @@
 //! The page of what the built driver did: `target/report/index.html`, with what goes into it beside the rig's own run.
 
 use crate::End;
-use crate::build::{self, Lane, Profile, timed};
+use crate::build::{self, Lane, Profile, TESTS, timed};
 use crate::packages::{self, Need};
 use crate::rig;
 use open_kit::{Error, Result, write};
@@ -24,7 +24,7 @@ pub fn command(arguments: &[&str]) -> Result<End> {
         .filter(|argument| **argument != "--no-bench");
     let mut report = rig::cargo();
     report
-        .args(["run", "--quiet", "--locked", "--package=rig"])
+        .args(["run", "--quiet", "--locked", TESTS, "--package=rig"])
         .args(["--features=report,iscsi", "--bin=report", "--", "--image"])
         .arg(&image)
         .args(passed_on);

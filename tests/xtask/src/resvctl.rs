@@ -1,6 +1,6 @@
 //! Builds the node's command line, driver/resvctl, for Windows.
 
-use crate::build::{Lane, root, timed};
+use crate::build::{self, Lane, root, timed};
 use open_kit::{Error, Result, run};
 use std::env;
 use std::fs;
@@ -33,6 +33,18 @@ pub fn lint(lane: Lane) -> Result<()> {
     run(clippy.args(["--", "-D", "warnings"]))
 }
 
+/// Checks it and what else stands beside the driver for the driver's own target, as a build on Windows compiles it.
+/// Nothing is linked: that would take Microsoft's libraries.
+pub fn check(lane: Lane) -> Result<()> {
+    let mut check = cargo(lane, "cargo");
+    check
+        .args(["check", "--quiet", "--locked", "--release"])
+        .args(["--workspace", "--exclude=resvflt", "--target"])
+        .arg(build::TARGET)
+        .args(std(lane));
+    run(&mut check)
+}
+
 /// The driver's lane, if its compiler has this target, too.
 fn own(lane: Lane) -> Lane {
     match lane {
@@ -61,10 +73,6 @@ fn cargo(lane: Lane, program: &str) -> Command {
 
 /// Small rather than fast, without debug information.
 fn flags(lane: Lane) -> impl Iterator<Item = &'static str> {
-    let std: &[_] = match own(lane) {
-        Lane::Toolchain => &[],
-        Lane::Debian => &["-Zbuild-std=std,panic_abort"],
-    };
     let flags = [
         "--locked",
         "--release",
@@ -75,5 +83,13 @@ fn flags(lane: Lane) -> impl Iterator<Item = &'static str> {
         "--config=profile.release.debug=0",
         "--config=profile.release.strip=true",
     ];
-    flags.into_iter().chain(std.iter().copied())
+    flags.into_iter().chain(std(lane).iter().copied())
+}
+
+/// The standard library, where it is built with the program.
+fn std(lane: Lane) -> &'static [&'static str] {
+    match own(lane) {
+        Lane::Toolchain => &[],
+        Lane::Debian => &["-Zbuild-std=std,panic_abort"],
+    }
 }

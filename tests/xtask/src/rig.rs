@@ -1,7 +1,7 @@
 //! The rig's programs, with what they need: the built driver, and for a real target its packages.
 
 use crate::End;
-use crate::build::{self, Lane, Profile, timed};
+use crate::build::{self, Lane, Profile, TESTS, timed};
 use crate::packages::{self, Need};
 use open_kit::{Error, Llvm, Result};
 use std::env;
@@ -36,6 +36,7 @@ pub fn command(program: &str, arguments: &[&str]) -> Result<End> {
         "run",
         "--quiet",
         "--locked",
+        TESTS,
         "--package=rig",
         "--bin",
         program,
@@ -67,6 +68,7 @@ fn time(image: &Path) -> Result<()> {
             "bench",
             "--quiet",
             "--locked",
+            TESTS,
             "--package=rig",
             "--features=image",
             "--bench=operations",
@@ -79,7 +81,7 @@ fn time(image: &Path) -> Result<()> {
     Err(Error::new(String::from_utf8_lossy(&output.stderr)))
 }
 
-/// The toolchain's Cargo on the rig.
+/// The toolchain's Cargo.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo

@@ -1,7 +1,7 @@
 //! Everything that must hold before a change is good: `cargo xtask test`, which CI runs.
 
 use crate::End;
-use crate::build::{self, Checkout, Lane, Profile, timed};
+use crate::build::{self, Checkout, Lane, Profile, TESTS, timed};
 use crate::fuzz;
 use crate::package;
 use crate::packages::{self, Need};
@@ -13,9 +13,16 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// All tests: of the host's code, of the built driver, and over a real iSCSI target.
-const FEATURES: &str =
-    "--features=open-kit/image,driver-package/image,resvctl/wine,rig/image,rig/iscsi,rig/report";
+/// Both workspaces, each with all of its tests: of the host's code, of the built driver and program, and over a real
+/// iSCSI target.
+const WORKSPACES: [&[&str]; 2] = [
+    &["--workspace", "--features=resvctl/wine"],
+    &[
+        TESTS,
+        "--workspace",
+        "--features=open-kit/image,driver-package/image,rig/image,rig/iscsi,rig/report",
+    ],
+];
 
 /// Tests by outcome; a check that fails counts as one test.
 #[derive(Default)]
@@ -57,7 +64,8 @@ pub fn command() -> Result<End> {
     }
     let mut tally = Tally::default();
     tally.check("formatting", || {
-        run(cargo().args(["fmt", "--all", "--check"]))
+        run(cargo().args(["fmt", "--all", "--check"]))?;
+        run(cargo().args(["fmt", TESTS, "--all", "--check"]))
     });
     tally.check("no unsafe in the driver's policy", policy_has_no_unsafe);
     if let Err(error) = build::build(lane, Profile::Release, &["--quiet"]) {
@@ -78,22 +86,26 @@ pub fn command() -> Result<End> {
         Checkout::at(build::root(), lane).lint()
     });
     tally.check("clippy on the rest", || {
-        let clippy = [
-            "clippy",
-            "--quiet",
-            "--locked",
-            "--workspace",
-            "--all-targets",
-            FEATURES,
-        ];
-        run(cargo().args(clippy).args(["--", "-D", "warnings"]))
+        WORKSPACES.iter().try_for_each(|workspace| {
+            let mut clippy = cargo();
+            clippy
+                .args(["clippy", "--quiet", "--locked", "--all-targets"])
+                .args(*workspace)
+                .args(["--", "-D", "warnings"]);
+            run(&mut clippy)
+        })
+    });
+    tally.check("all beside the driver, checked for its target", || {
+        resvctl::check(lane)
     });
     tally.check("clippy on the fuzz targets", fuzz::lint);
     supply_chain(&mut tally);
     tally.check("the package, test-signed", || {
         package::sign(&package::complete()?).map(|_| ())
     });
-    tests(&mut tally)?;
+    for workspace in WORKSPACES {
+        tests(workspace, &mut tally)?;
+    }
     tally.check("fuzzing for a moment", fuzz::briefly);
     tally.check("the same bytes from another folder", || {
         same_bytes_elsewhere(lane)
@@ -101,7 +113,7 @@ pub fn command() -> Result<End> {
     Ok(tally.end())
 }
 
-/// The toolchain's Cargo on the host's part of the workspace.
+/// The toolchain's Cargo.
 fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
@@ -148,24 +160,21 @@ fn supply_chain(tally: &mut Tally) {
         .is_ok()
     {
         tally.check("licences and advisories", || {
-            run(cargo().args(["deny", "--log-level=error", "check"]))
+            let deny = ["deny", "--log-level=error"];
+            run(cargo().args(deny).arg("check"))?;
+            run(cargo().args(deny).args([TESTS, "check"]))
         });
     } else {
         eprintln!("licences and advisories: not checked, cargo-deny is not installed");
     }
 }
 
-/// `cargo test`, its words passed on and its results summed up.
-fn tests(tally: &mut Tally) -> Result<()> {
+/// `cargo test` of a workspace, its words passed on and its results summed up.
+fn tests(workspace: &[&str], tally: &mut Tally) -> Result<()> {
     let mut cargo = cargo();
     cargo
-        .args([
-            "test",
-            "--locked",
-            "--workspace",
-            "--no-fail-fast",
-            FEATURES,
-        ])
+        .args(["test", "--locked", "--no-fail-fast"])
+        .args(workspace)
         .stdout(Stdio::piped());
     cargo.env(
         "RESVFLT_SYS",

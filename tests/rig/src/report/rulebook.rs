@@ -39,7 +39,7 @@ pub fn figure() -> Figure {
                 } } }
             } }
         },
-        command: "cargo xtask build --broken && cargo test -p rig --features image --test rules"
+        command: "cargo xtask build --broken && cargo test --manifest-path tests/Cargo.toml -p rig --features image --test rules"
             .into(),
     }
 }

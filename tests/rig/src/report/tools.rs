@@ -56,6 +56,10 @@ pub fn look(root: &Path, compiler: &str) -> Tools {
         let said = first_line(Command::new(program).arg("--version"));
         (name, said.unwrap_or_else(|| "not found".into()))
     };
+    // Of the driver's workspace and of the tests'.
+    let locks = ["Cargo.lock", "tests/Cargo.lock"]
+        .map(|lock| std::fs::read_to_string(root.join(lock)).unwrap_or_default());
+    let locks = locks.concat();
     Tools {
         commit: git(&["describe", "--always", "--dirty", "--abbrev=12"]),
         date: git(&["log", "-1", "--format=%cs"]),
@@ -65,7 +69,7 @@ pub fn look(root: &Path, compiler: &str) -> Tools {
             version("lld-link", &format!("{llvm}/bin/lld-link")),
             version("rustc of the rig", "rustc"),
         ],
-        crates: crates(&std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default()),
+        crates: crates(&locks),
     }
 }
 
@@ -78,17 +82,19 @@ fn first_line(command: &mut Command) -> Option<String> {
     Some(said.lines().next()?.trim().to_owned())
 }
 
-/// Versions as Cargo.lock has them.
-fn crates(lock: &str) -> Vec<(&'static str, Vec<(String, String)>)> {
+/// Versions as the lock files have them.
+fn crates(locks: &str) -> Vec<(&'static str, Vec<(String, String)>)> {
     let value = |line: &str, key: &str| {
         let rest = line.strip_prefix(key)?.strip_prefix(" = \"")?;
         rest.strip_suffix('"').map(str::to_owned)
     };
     let mut known: Vec<(String, String)> = Vec::new();
-    for package in lock.split("[[package]]") {
+    for package in locks.split("[[package]]") {
         let find = |key| package.lines().find_map(|line| value(line, key));
         known.extend(find("name").zip(find("version")));
     }
+    known.sort();
+    known.dedup();
     let versions = |names: &&[&str]| {
         let named = known
             .iter()
