@@ -7,7 +7,7 @@ use core::ops::RangeInclusive;
 
 use scsi_reserve::{NtStatus, Policy};
 
-use crate::trace::{self, Happening};
+use crate::trace::{self, TraceEvent};
 use crate::wdf::{Key, Utf16, utf16};
 
 /// A `REG_DWORD`, what it may be, and what it is otherwise.
@@ -62,7 +62,7 @@ impl Value {
 
     /// The default, and the event that tells why.
     fn instead_of(&self, status: NtStatus, value: u32) -> u32 {
-        trace::happened(|| Happening::ParameterRejected {
+        trace::write(|| TraceEvent::ParameterRejected {
             name: self.name,
             status,
             value,
@@ -120,8 +120,8 @@ impl Parameters {
     }
 
     /// The event that tells them.
-    pub fn loaded(&self) -> Happening {
-        Happening::DriverLoaded {
+    pub fn loaded(&self) -> TraceEvent {
+        TraceEvent::DriverLoaded {
             version: utf16!(env!("CARGO_PKG_VERSION")),
             timeout_seconds: self.timeout.unwrap_or(0),
             max_retries: self.policy.max_retries,

@@ -1,21 +1,17 @@
-//! Attaches to a disk stack and says which requests are ours; everything else passes to the next lower device as
-//! if the filter were not there.
+//! The driver: which disks it attaches to.
 //!
-//! The filter never keeps a disk from starting: what fails here leaves the disk without the filter.
+//! It never keeps a disk from starting: what fails here leaves the disk without the filter. All of it runs at
+//! `PASSIVE_LEVEL`.
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use scsi_reserve::{Command, IOCTL_RESVFLT_QUERY_STATE, NtStatus};
+use scsi_reserve::NtStatus;
 
 use crate::config::{self, Parameters};
-use crate::reservation::Reservation;
-use crate::state;
-use crate::trace::{self, Happening};
-use crate::wdf::{
-    DeviceInit, Driver, Key, Operations, Provider, Queue, Request, Returned, Route, Text, Utf16,
-    context, utf16,
-};
+use crate::disk::Disk;
+use crate::trace::{self, TraceEvent};
+use crate::wdf::{DeviceInit, Driver, Key, Provider, Text, Utf16, context, utf16};
 
 /// The driver: its parameters, read once when it is loaded.
 pub struct Filter {
@@ -31,22 +27,22 @@ impl Driver for Filter {
         &trace::PROVIDER
     }
 
-    fn load(parameters: Option<&Key>) -> Self {
+    fn driver_entry(parameters: Option<&Key>) -> Self {
         let parameters = Parameters::read(parameters);
-        trace::happened(|| parameters.loaded());
+        trace::write(|| parameters.loaded());
         Self {
             parameters,
             disks: AtomicU32::new(0),
         }
     }
 
-    fn device_add(&self, init: DeviceInit<'_>) -> Result<(), NtStatus> {
+    fn evt_driver_device_add(&self, init: DeviceInit<'_>) -> Result<(), NtStatus> {
         let mut ids = [0; 512];
         let known = known(init.hardware_ids(&mut ids));
         let ids = known.unwrap_or_default().unwrap_or_default();
         let hardware_id = || Text::new(ids);
         let failed = |status| {
-            trace::happened(|| Happening::AttachFailed {
+            trace::write(|| TraceEvent::AttachFailed {
                 hardware_id: hardware_id(),
                 status,
             });
@@ -54,7 +50,7 @@ impl Driver for Filter {
         };
         let refused = known.and_then(|_| self.refuses(&init, ids));
         if let Some(reason) = refused.map_err(failed)? {
-            trace::happened(|| Happening::DiskSkipped {
+            trace::write(|| TraceEvent::DiskSkipped {
                 hardware_id: hardware_id(),
                 reason,
             });
@@ -62,9 +58,9 @@ impl Driver for Filter {
         }
         let disk = self.disks.fetch_add(1, Ordering::Relaxed);
         let timeout_seconds = self.parameters.timeout.unwrap_or_else(config::disk_timeout);
-        let attached = self.attach(init, disk, timeout_seconds);
+        let attached = Disk::attach(init, disk, self.parameters.policy, timeout_seconds);
         attached.map_err(failed)?;
-        trace::happened(|| Happening::DiskAttached {
+        trace::write(|| TraceEvent::DiskAttached {
             disk,
             hardware_id: hardware_id(),
             timeout_seconds,
@@ -72,8 +68,8 @@ impl Driver for Filter {
         Ok(())
     }
 
-    fn unload(&self) {
-        trace::happened(|| Happening::DriverUnloaded {});
+    fn evt_driver_unload(&self) {
+        trace::write(|| TraceEvent::DriverUnloaded {});
     }
 }
 
@@ -102,79 +98,5 @@ impl Filter {
             let is_mpio_disk = hardware_ids.starts_with(MPIO);
             is_mpio_disk.then_some(utf16!("a disk of MPIO's"))
         }))
-    }
-
-    fn attach(&self, init: DeviceInit<'_>, number: u32, timeout: u32) -> Result<(), NtStatus> {
-        let device = init.create::<Disk>()?;
-        let reservation = Reservation::new(&device, self.parameters.policy, timeout, number)?;
-        let disk = Disk {
-            number,
-            reservation,
-            operations: Queue::sequential(&device)?,
-            queries: Queue::parallel(&device)?,
-        };
-        device.open(disk)
-    }
-}
-
-/// One disk that the filter sits on.
-pub struct Disk {
-    /// In the order in which disks were attached to.
-    number: u32,
-    reservation: Reservation,
-    /// Sequential: a RESERVE and a RELEASE of one node stay in the order in which they came.
-    operations: Queue,
-    /// Parallel: a query is answered while an operation waits.
-    queries: Queue,
-}
-
-context!(Disk);
-
-impl Operations for Disk {
-    fn claims(code: u32) -> bool {
-        Command::from_ioctl(code).is_some() || code == IOCTL_RESVFLT_QUERY_STATE
-    }
-
-    fn route(&self, code: u32) -> Route<'_> {
-        // Late in a removal the queue is gone before the filter is detached.
-        if self.reservation.is_gone() {
-            Route::Complete(NtStatus::DEVICE_NOT_CONNECTED)
-        } else if code == IOCTL_RESVFLT_QUERY_STATE {
-            Route::Queue(&self.queries)
-        } else {
-            Route::Queue(&self.operations)
-        }
-    }
-
-    fn device_control(&self, request: Request, code: u32) {
-        match Command::from_ioctl(code) {
-            Some(command) => self.reservation.start(request, command, code),
-            // The one other code that was claimed.
-            None => state::answer(&self.reservation, request),
-        }
-    }
-
-    fn cancelled(&self) {
-        self.reservation.cancelled();
-    }
-
-    fn answered(&self, returned: Returned) {
-        self.reservation.answered(returned);
-    }
-
-    fn delay_over(&self) {
-        self.reservation.delay_over();
-    }
-
-    fn powered_up(&self) {
-        self.reservation.powered_up();
-    }
-
-    fn gone(&self) {
-        self.reservation.gone();
-    }
-
-    fn detached(&self) {
-        trace::happened(|| Happening::DiskDetached { disk: self.number });
     }
 }

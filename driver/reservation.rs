@@ -1,29 +1,36 @@
-//! One operation from the caller's request to its completion: the hands of [`Operation`], which decides.
+//! One disk's reservation: takes the callers' requests one at a time and does for each what its [`Operation`] decides.
 //!
-//! All that happens is stepped through the machine under the device's lock. The same hold covers the timer's start
-//! and stop, and taking out of the state what the answer needs; sending, cancelling, marking and completing follow
-//! after the lock is dropped. What is not in the state is in one thread's hands or with the framework.
+//! All that happens is stepped through the operation under the disk's lock. What can't wait and calls nothing back is
+//! done under the same hold: taking the next request, marking and unmarking it, starting and stopping the timer. The
+//! rest follows after the lock is dropped: formatting, sending, cancelling, completing.
+//!
+//! **One at a time.** Requests wait in a manual queue. The next is taken when one comes into the empty queue
+//! (`EvtIoQueueState`) and, while others wait, after each operation (a work item): under the lock, and only if nothing is
+//! in hand, so that whoever comes while something is in hand may leave it to that operation's end. A sequential queue
+//! would not do: it can present two requests at once (docs/kmdf-sequential-queue.md).
 #![forbid(unsafe_code)]
 
-use core::mem;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use scsi_reserve::{Action, Cdb, Command, Event, NtStatus, Operation, Policy, ReservationState};
 
-use crate::filter::Disk;
-use crate::state::Known;
+use crate::state::DiskState;
 use crate::wdf::{
-    Cancelable, Canceller, Device, Locked, PassThrough, Prepared, Request, Returned, Timer,
+    Canceller, Device, EvtRequestCancel, InHand, Locked, Operations, PassThrough, Prepared, Queue,
+    Request, Returned, Timer, WorkItem,
 };
 
 /// The framework's own timeout on a send is a net under the port's: so many seconds later.
 const NET_SECONDS: u32 = 30;
 
-/// The reservation of one disk, with at most one operation in hand.
+/// The reservation of one disk.
 pub struct Reservation {
     /// Beside the lock's: late in a removal the lock is gone before the dispatch callback is.
     gone: AtomicBool,
+    /// Serves the next request on a stack of its own.
+    work_item: WorkItem,
     state: Locked<State>,
+    queue: Queue,
     canceller: Canceller,
     /// Seconds that the port gives one command.
     timeout: u32,
@@ -32,110 +39,140 @@ pub struct Reservation {
 /// What the lock covers.
 struct State {
     operation: Operation,
-    known: Known,
-    timer: Timer,
-    /// The caller's request while its cancellation is not ours to hear ...
-    caller: Option<Request>,
-    /// ... and while it is.
-    cancelable: Option<Cancelable>,
+    disk: DiskState,
+    in_hand: InHand,
+    /// While it is not prepared, sent, or on its way back.
     pass_through: Option<PassThrough>,
+    timer: Timer,
+    evt_request_cancel: EvtRequestCancel,
 }
 
-/// What to do after the lock is dropped, and with what.
-enum Deed {
-    Mark(Request),
+/// What is left to do after the lock is dropped, and with what.
+enum Effect {
+    Nothing,
     Prepare(PassThrough, Cdb),
-    Send(Prepared),
     CancelSent,
-    Unmark(Cancelable),
-    Finish(Request, NtStatus),
+    Complete(Request, NtStatus),
 }
 
 impl State {
+    /// Takes the next request into the empty hand, if there is one.
+    fn start_next(&mut self, queue: &Queue) -> Result<Effect, NtStatus> {
+        let Some(empty) = self.in_hand.empty() else {
+            return Ok(Effect::Nothing);
+        };
+        let (request, code) = queue.next()?;
+        let Some(command) = Command::from_ioctl(code) else {
+            return Ok(Effect::Complete(request, NtStatus::INVALID_DEVICE_REQUEST));
+        };
+        empty.put(request);
+        self.disk.begins(code);
+        Ok(self.step(Event::Start(command)))
+    }
+
     /// Every event of every operation passes here.
-    fn step(&mut self, event: Event<'_>) -> Action {
+    fn note(&mut self, event: Event<'_>) -> Action {
         let action = self.operation.step(event);
-        self.known.note(&event, action, &self.operation);
-        match action {
-            Action::StartTimer { milliseconds } => {
-                self.timer.start(milliseconds);
-                Action::Nothing
-            }
-            Action::StopTimer => {
-                let stopped = self.timer.stop();
-                self.step(Event::WaitStopped(stopped))
-            }
-            action => action,
-        }
+        self.disk.note(&event, action, &self.operation);
+        action
     }
 
-    /// The machine is idle from the step that says `Finish`: what that needs leaves the state under the same hold.
-    fn deed(&mut self, action: Action) -> Option<Deed> {
-        match action {
-            Action::Mark => self.caller.take().map(Deed::Mark),
-            Action::Prepare => {
-                let cdb = self.operation.cdb();
-                self.pass_through
-                    .take()
-                    .map(|idle| Deed::Prepare(idle, cdb))
+    fn step(&mut self, event: Event<'_>) -> Effect {
+        let action = self.note(event);
+        self.effect(action)
+    }
+
+    /// Does what is done under the lock, and gives what follows after it.
+    fn effect(&mut self, mut action: Action) -> Effect {
+        loop {
+            action = match action {
+                Action::Nothing | Action::Send => return Effect::Nothing,
+                Action::Mark => {
+                    let status = self.in_hand.mark_cancelable(self.evt_request_cancel);
+                    self.note(Event::Marked(status))
+                }
+                Action::Unmark => {
+                    let status = self.in_hand.unmark_cancelable();
+                    self.note(Event::Unmarked(status))
+                }
+                Action::StartTimer { milliseconds } => {
+                    self.timer.start(milliseconds);
+                    return Effect::Nothing;
+                }
+                Action::StopTimer => {
+                    let stopped = self.timer.stop();
+                    self.note(Event::WaitStopped(stopped))
+                }
+                Action::Prepare => {
+                    let idle = self.pass_through.take();
+                    return idle.map_or(Effect::Nothing, |idle| {
+                        Effect::Prepare(idle, self.operation.cdb())
+                    });
+                }
+                Action::CancelSent => return Effect::CancelSent,
+                Action::Finish(status) => {
+                    let request = self.in_hand.take();
+                    return request
+                        .map_or(Effect::Nothing, |request| Effect::Complete(request, status));
+                }
             }
-            Action::CancelSent => Some(Deed::CancelSent),
-            Action::Unmark => self.cancelable.take().map(Deed::Unmark),
-            Action::Finish(status) => {
-                let cancelled = || self.cancelable.take().map(Cancelable::cancelled);
-                let request = self.caller.take().or_else(cancelled);
-                request.map(|request| Deed::Finish(request, status))
-            }
-            // Reservation::prepared does the sending; the two of the timer are done.
-            Action::Nothing | Action::Send | Action::StartTimer { .. } | Action::StopTimer => None,
         }
     }
-}
-
-/// Puts a value in its empty place. Dropping what was there would put the drop's check into the image.
-fn hold<T>(place: &mut Option<T>, value: T) {
-    let before = place.replace(value);
-    debug_assert!(before.is_none());
-    mem::forget(before);
 }
 
 impl Reservation {
     /// Makes all that an operation needs, so that none has to allocate.
-    pub fn new(
-        device: &Device<Disk>,
+    pub fn new<C: Operations>(
+        device: &Device<C>,
         policy: Policy,
         timeout: u32,
         disk: u32,
     ) -> Result<Self, NtStatus> {
-        let pass_through = PassThrough::create(device)?;
+        // First: removal takes it first, and waits for it while the others are there.
+        let work_item = device.work_item()?;
+        let pass_through = device.pass_through()?;
+        let canceller = pass_through.canceller();
+        let state = State {
+            operation: Operation::new(policy),
+            disk: DiskState::new(disk),
+            in_hand: InHand::NOTHING,
+            pass_through: Some(pass_through),
+            timer: device.timer()?,
+            evt_request_cancel: device.evt_request_cancel(),
+        };
         Ok(Self {
             gone: AtomicBool::new(false),
-            canceller: pass_through.canceller(),
-            state: Locked::create(
-                device,
-                State {
-                    operation: Operation::new(policy),
-                    known: Known::nothing(disk),
-                    timer: Timer::passive(device)?,
-                    caller: None,
-                    cancelable: None,
-                    pass_through: Some(pass_through),
-                },
-            )?,
+            work_item,
+            state: Locked::create(device, state)?,
+            queue: device.manual_queue()?,
+            canceller,
             timeout,
         })
     }
 
-    /// The queue presented a request with this control code. At `PASSIVE_LEVEL`, as whatever may end in a send.
-    pub fn start(&self, request: Request, command: Command, code: u32) {
-        let deed = {
-            let mut state = self.state.lock();
-            hold(&mut state.caller, request);
-            state.known.begins(code);
-            let action = state.step(Event::Start(command));
-            state.deed(action)
-        };
-        self.perform(deed);
+    /// Where the callers' requests wait.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Serves the next request if none is in hand. At `PASSIVE_LEVEL`, as whatever may end in a send.
+    pub fn serve_next(&self) {
+        let next = self.state.lock().start_next(&self.queue);
+        match next {
+            Ok(effect) => self.perform(effect),
+            Err(NtStatus::NO_MORE_ENTRIES) => self.look_again_if_any_waits(),
+            // The device goes, and the framework ends what waits.
+            Err(_) => {}
+        }
+    }
+
+    /// A request whose cancellation is under way can't be taken, but counts: the queue is not empty for the next one
+    /// that comes, of which an older framework would not tell then (`FxIoQueue::GetRequest` in fxioqueue.cpp tells the
+    /// race, and how 1.33 makes up for it).
+    fn look_again_if_any_waits(&self) {
+        if self.queue.waiting() > 0 {
+            self.work_item.enqueue();
+        }
     }
 
     /// The caller cancelled.
@@ -148,36 +185,36 @@ impl Reservation {
 
     /// The pass-through came back.
     pub fn answered(&self, returned: Returned) {
-        let deed = {
+        let effect = {
             let mut state = self.state.lock();
-            let action = state.step(Event::Answered(returned.answer()));
+            let action = state.note(Event::Answered(returned.answer()));
             state.pass_through = Some(returned.into_idle());
-            state.deed(action)
+            state.effect(action)
         };
-        self.perform(deed);
+        self.perform(effect);
     }
 
     /// The timer's callback. At `PASSIVE_LEVEL`.
     pub fn delay_over(&self) {
-        let deed = self.step(Event::DelayOver);
-        self.perform(deed);
+        let effect = self.step(Event::DelayOver);
+        self.perform(effect);
     }
 
     /// The device is being removed.
     pub fn gone(&self) {
         self.gone.store(true, Ordering::Release);
-        let deed = self.step(Event::Gone);
-        self.perform(deed);
+        let effect = self.step(Event::Gone);
+        self.perform(effect);
     }
 
     /// The device came to full power.
     pub fn powered_up(&self) {
-        self.state.lock().known.resumed();
+        self.state.lock().disk.resumed();
     }
 
     /// What this node knows of the reservation.
-    pub fn known(&self) -> ReservationState {
-        self.state.lock().known.get()
+    pub fn state(&self) -> ReservationState {
+        self.state.lock().disk.get()
     }
 
     /// Whether [`gone`](Self::gone) was said.
@@ -185,76 +222,59 @@ impl Reservation {
         self.gone.load(Ordering::Acquire)
     }
 
-    fn step(&self, event: Event<'_>) -> Option<Deed> {
-        let mut state = self.state.lock();
-        let action = state.step(event);
-        state.deed(action)
+    fn step(&self, event: Event<'_>) -> Effect {
+        self.state.lock().step(event)
     }
 
-    /// Does what the machine asked for and what follows from it. A send that went out and a completion come last:
-    /// from then on the operation is someone else's, and the device may be on its way out.
-    fn perform(&self, mut deed: Option<Deed>) {
-        while let Some(now) = deed {
-            deed = match now {
-                Deed::Mark(request) => self.mark(request),
-                Deed::Prepare(idle, cdb) => self.prepare(idle, cdb),
-                Deed::Send(prepared) => {
-                    match prepared.send(self.timeout.saturating_add(NET_SECONDS)) {
-                        Ok(()) => return,
-                        Err((idle, status)) => self.refused(idle, status),
-                    }
-                }
-                Deed::CancelSent => return self.canceller.cancel(),
-                Deed::Unmark(request) => self.unmark(request),
-                Deed::Finish(request, status) => return request.complete(status),
+    /// Does what is left and what follows from it. A send that went out and a completion come last: from then on the
+    /// operation is someone else's, and the device may be on its way out.
+    fn perform(&self, mut effect: Effect) {
+        loop {
+            effect = match effect {
+                Effect::Nothing => return,
+                Effect::Prepare(idle, cdb) => self.send(idle, cdb),
+                Effect::CancelSent => return self.canceller.cancel(),
+                Effect::Complete(request, status) => return self.complete(request, status),
             };
         }
     }
 
-    fn mark(&self, request: Request) -> Option<Deed> {
-        let marked = request.mark_cancelable::<Disk>();
-        let mut state = self.state.lock();
-        let status = match marked {
-            Ok(request) => {
-                hold(&mut state.cancelable, request);
-                NtStatus::SUCCESS
-            }
-            Err((request, status)) => {
-                hold(&mut state.caller, request);
-                status
-            }
-        };
-        let action = state.step(Event::Marked(status));
-        state.deed(action)
+    fn send(&self, idle: PassThrough, cdb: Cdb) -> Effect {
+        let sent = idle.prepare(cdb, self.timeout).map_err(Err);
+        let sent = sent.and_then(|prepared| {
+            let prepared = self.ready(prepared).map_err(Ok)?;
+            let net = self.timeout.saturating_add(NET_SECONDS);
+            prepared.send(net).map_err(Err)
+        });
+        match sent {
+            Ok(()) => Effect::Nothing,
+            Err(Ok(effect)) => effect,
+            Err(Err((idle, status))) => self.refused(idle, status),
+        }
     }
 
-    fn prepare(&self, idle: PassThrough, cdb: Cdb) -> Option<Deed> {
-        let prepared = match idle.prepare(cdb, self.timeout) {
-            Ok(prepared) => prepared,
-            Err((idle, status)) => return self.refused(idle, status),
-        };
+    /// The last look before the send: what it was stopped for meanwhile ends it here.
+    fn ready(&self, prepared: Prepared) -> Result<Prepared, Effect> {
         let mut state = self.state.lock();
-        match state.step(Event::Ready) {
-            Action::Send => Some(Deed::Send(prepared)),
+        match state.note(Event::Ready) {
+            Action::Send => Ok(prepared),
             action => {
                 state.pass_through = Some(prepared.into_idle());
-                state.deed(action)
+                Err(state.effect(action))
             }
         }
     }
 
-    fn refused(&self, idle: PassThrough, status: NtStatus) -> Option<Deed> {
+    fn refused(&self, idle: PassThrough, status: NtStatus) -> Effect {
         let mut state = self.state.lock();
         state.pass_through = Some(idle);
-        let action = state.step(Event::Refused(status));
-        state.deed(action)
+        state.step(Event::Refused(status))
     }
 
-    fn unmark(&self, request: Cancelable) -> Option<Deed> {
-        let (request, status) = request.unmark();
-        let mut state = self.state.lock();
-        hold(&mut state.caller, request);
-        let action = state.step(Event::Unmarked(status));
-        state.deed(action)
+    /// Nothing is in hand any more. What waits already is served by the work item, on its own stack; of what comes from
+    /// now on the queue tells.
+    fn complete(&self, request: Request, status: NtStatus) {
+        self.look_again_if_any_waits();
+        request.complete(status);
     }
 }

@@ -1,15 +1,14 @@
-//! What this node knows of its reservation, told to whoever asks (the status query) or listens (ETW): the hands of
-//! [`ReservationState`].
+//! What this node knows of one disk's reservation, kept for whoever asks (the state query) and written for whoever
+//! listens (ETW). All of it under the disk's lock.
 #![forbid(unsafe_code)]
 
 use scsi_reserve::{Action, Event, NtStatus, Operation, Outcome, ReservationState, Retry};
 
-use crate::reservation::Reservation;
-use crate::trace::{self, Happening};
-use crate::wdf::{Hex, Request, interrupt_time};
+use crate::trace::{self, TraceEvent};
+use crate::wdf::{Hex, interrupt_time};
 
-/// The state of one disk's reservation; under the lock of its operation.
-pub struct Known {
+/// The state of one disk's reservation.
+pub struct DiskState {
     state: ReservationState,
     disk: u32,
     /// The control code of the request in hand.
@@ -18,9 +17,9 @@ pub struct Known {
     began: Option<u64>,
 }
 
-impl Known {
+impl DiskState {
     /// Of a disk that the filter attaches to now.
-    pub fn nothing(disk: u32) -> Self {
+    pub fn new(disk: u32) -> Self {
         Self {
             state: ReservationState::new(interrupt_time()),
             disk,
@@ -35,11 +34,11 @@ impl Known {
         self.began = trace::is_enabled().then(interrupt_time);
     }
 
-    /// Notes one step of the operation, and tells it while the lock is held, so that events come in their order.
+    /// Notes one step of the operation. Its events are written while the lock is held, so that they come in their order.
     pub fn note(&mut self, event: &Event<'_>, action: Action, operation: &Operation) {
         self.state.note(event, action, operation, interrupt_time);
         if trace::is_enabled() {
-            self.tell(event, action, operation);
+            self.write_events(event, action, operation);
         }
     }
 
@@ -54,13 +53,13 @@ impl Known {
     }
 
     #[cold]
-    fn tell(&self, event: &Event<'_>, action: Action, operation: &Operation) {
+    fn write_events(&self, event: &Event<'_>, action: Action, operation: &Operation) {
         let (disk, code) = (self.disk, Hex(self.code));
         match event {
-            Event::Start(_) => Happening::OperationStarted { disk, code }.write(),
-            Event::Answered(answer) => self.tell_answer(answer.status, action, operation),
-            Event::Refused(status) => self.tell_answer(*status, action, operation),
-            Event::CancelAsked => Happening::CancelRequested {
+            Event::Start(_) => TraceEvent::OperationStarted { disk, code }.write(),
+            Event::Answered(answer) => self.write_answer(answer.status, action, operation),
+            Event::Refused(status) => self.write_answer(*status, action, operation),
+            Event::CancelAsked => TraceEvent::CancelRequested {
                 disk,
                 code,
                 attempts: operation.sends(),
@@ -69,23 +68,23 @@ impl Known {
             _ => {}
         }
         if let Action::Finish(status) = action {
-            self.tell_end(status, operation);
+            self.write_end(status, operation);
         }
     }
 
-    fn tell_answer(&self, status: NtStatus, action: Action, operation: &Operation) {
+    fn write_answer(&self, status: NtStatus, action: Action, operation: &Operation) {
         let Some(verdict) = operation.verdict() else {
             return;
         };
         let (state, disk, code) = (&self.state, self.disk, Hex(self.code));
         match (verdict.retry, action) {
-            (Retry::AtOnce, _) => Happening::UnitAttention {
+            (Retry::AtOnce, _) => TraceEvent::UnitAttention {
                 disk,
                 asc: state.asc,
                 ascq: state.ascq,
             }
             .write(),
-            (_, Action::StartTimer { milliseconds }) => Happening::Retry {
+            (_, Action::StartTimer { milliseconds }) => TraceEvent::Retry {
                 disk,
                 code,
                 status,
@@ -97,15 +96,17 @@ impl Known {
                 delay_ms: milliseconds,
             }
             .write(),
-            _ if verdict.outcome == Outcome::Conflict => Happening::Conflict { disk, code }.write(),
+            _ if verdict.outcome == Outcome::Conflict => {
+                TraceEvent::Conflict { disk, code }.write()
+            }
             _ => {}
         }
     }
 
-    fn tell_end(&self, status: NtStatus, operation: &Operation) {
+    fn write_end(&self, status: NtStatus, operation: &Operation) {
         let (state, disk, code) = (&self.state, self.disk, self.code);
         if operation.outcome() == Outcome::Unknown {
-            Happening::OutcomeUnknown {
+            TraceEvent::OutcomeUnknown {
                 disk,
                 code: Hex(code),
                 status,
@@ -115,7 +116,7 @@ impl Known {
         let elapsed = self
             .began
             .map(|began| interrupt_time().saturating_sub(began));
-        Happening::OperationEnded {
+        TraceEvent::OperationEnded {
             disk,
             code: Hex(code),
             status,
@@ -128,9 +129,4 @@ impl Known {
         }
         .write();
     }
-}
-
-/// Answers `IOCTL_RESVFLT_QUERY_STATE`, whatever the operation in hand waits for.
-pub fn answer(reservation: &Reservation, request: Request) {
-    request.complete_with(reservation.known());
 }

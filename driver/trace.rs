@@ -26,9 +26,9 @@ events! {
         Data4: [0x87, 0x2C, 0x3D, 0x41, 0x5A, 0x51, 0xCD, 0x75],
     };
 
-    /// All that is told. `disk` numbers the disks in the order in which they were attached to. SCSI status and sense
+    /// All events. `disk` numbers the disks in the order in which they were attached to. SCSI status and sense
     /// key are 0xFF where none came.
-    enum Happening {
+    enum TraceEvent {
         /// The driver was loaded, with these parameters; a timeout of 0 is the disk's own.
         DriverLoaded: Information, DRIVER {
             version: Utf16,
@@ -90,9 +90,9 @@ pub fn is_enabled() -> bool {
     PROVIDER.is_enabled()
 }
 
-/// Tells what happened, if anybody listens.
-pub fn happened(happening: impl FnOnce() -> Happening) {
+/// Writes an event, if anybody listens.
+pub fn write(event: impl FnOnce() -> TraceEvent) {
     if is_enabled() {
-        happening().write();
+        event().write();
     }
 }

@@ -1,7 +1,7 @@
-//! Object contexts: a value of the driver's that a framework object carries.
+//! Object contexts: a value of the driver's that a framework object carries in its context space.
 //!
-//! The framework allocates a context with its object and zeroes it; the value moves in later, once. So a callback
-//! that comes first finds none, rather than one half made.
+//! The framework allocates the context space with its object and zeroes it; the value moves in later, once. So a
+//! callback that comes first finds none, rather than one half made.
 
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
@@ -13,7 +13,7 @@ use wdk_sys::{
     call_unsafe_wdf_function_binding as call_unsafe,
 };
 
-use super::size;
+use super::object::size;
 
 /// A type whose values are contexts. Implemented by [`context!`].
 pub trait Context: Sized + Sync + 'static {
@@ -54,12 +54,12 @@ impl<C> TypeInfo<C> {
     /// `unique` is the static being made: the framework tells types apart by its address.
     pub const fn new(name: &'static CStr, unique: &'static Self) -> Self {
         // The framework aligns contexts as it does pool.
-        const { assert!(align_of::<Body<C>>() <= 16) };
+        const { assert!(align_of::<ContextSpace<C>>() <= 16) };
         Self(
             WDF_OBJECT_CONTEXT_TYPE_INFO {
                 Size: size::<WDF_OBJECT_CONTEXT_TYPE_INFO>(),
                 ContextName: name.as_ptr(),
-                ContextSize: size_of::<Body<C>>(),
+                ContextSize: size_of::<ContextSpace<C>>(),
                 UniqueType: core::ptr::from_ref(unique).cast(),
                 EvtDriverGetUniqueContextType: None,
             },
@@ -77,21 +77,21 @@ pub fn set_context<C: Context>(attributes: &mut WDF_OBJECT_ATTRIBUTES) {
     attributes.ContextTypeInfo = C::type_info().as_raw();
 }
 
-/// The memory of a context: all zero is a place that is still empty.
+/// The context space of an object: all zero is a place that is still empty.
 #[repr(C)]
-pub struct Body<C> {
+pub struct ContextSpace<C> {
     full: AtomicBool,
     value: UnsafeCell<MaybeUninit<C>>,
 }
 
-impl<C: Context> Body<C> {
-    /// The context of an object, if it has one of this type. Any IRQL up to `DISPATCH_LEVEL`.
+impl<C: Context> ContextSpace<C> {
+    /// The context space of an object, if it has one of this type. Any IRQL up to `DISPATCH_LEVEL`.
     ///
     /// # Safety
     /// The handle is of an object that outlives `'a`.
     pub unsafe fn of<'a>(object: WDFOBJECT) -> Option<&'a Self> {
-        // SAFETY: the caller's; the type info is a static.
-        let body = unsafe {
+        // SAFETY: the caller's.
+        let space = unsafe {
             call_unsafe!(
                 WdfObjectGetTypedContextWorker,
                 object,
@@ -99,7 +99,7 @@ impl<C: Context> Body<C> {
             )
         };
         // SAFETY: null, or memory of this type that was zeroed, which is an empty place, and perhaps filled since.
-        unsafe { body.cast::<Self>().as_ref() }
+        unsafe { space.cast::<Self>().as_ref() }
     }
 
     /// Where the value is or will be.

@@ -1,100 +1,147 @@
-//! A filter device and what the framework asks of it.
+//! A filter device while it is being made: `WDFDEVICE_INIT`, then the `WDFDEVICE` whose context is still to come.
 
+use core::ffi::c_void;
 use core::marker::PhantomData;
-use core::mem;
 use core::ptr::null_mut;
 
 use scsi_reserve::NtStatus;
 use wdk_sys::{
-    CCHAR, IO_NO_INCREMENT, IRP_MJ_DEVICE_CONTROL, NTSTATUS, PIRP, STATUS_SUCCESS, UCHAR, ULONG,
-    WDF_POWER_DEVICE_STATE, WDFCONTEXT, WDFDEVICE, WDFOBJECT,
-    call_unsafe_wdf_function_binding as call_unsafe, ntddk::IofCompleteRequest,
+    DEVICE_REGISTRY_PROPERTY, KEY_READ, PFN_WDF_OBJECT_CONTEXT_CLEANUP,
+    PFN_WDFDEVICE_WDM_IRP_DISPATCH, PLUGPLAY_REGKEY_DEVICE, PWDFDEVICE_INIT, UCHAR, ULONG,
+    WDF_NO_OBJECT_ATTRIBUTES, WDF_PNPPOWER_EVENT_CALLBACKS, WDFDEVICE, WDFOBJECT,
+    call_unsafe_wdf_function_binding as call_unsafe,
 };
 
-use super::check;
-use super::context::{Body, Context};
-use super::pass_through::Returned;
-use super::queue::Queue;
-use super::request::Request;
+use super::context::{Context, ContextSpace, set_context};
+use super::object::{attributes, check, size};
+use super::registry::Key;
 
-#[allow(clippy::cast_possible_truncation, reason = "0x0E")]
-const MAJOR_FUNCTION: UCHAR = IRP_MJ_DEVICE_CONTROL as UCHAR;
-
-#[allow(clippy::cast_possible_truncation, reason = "0")]
-const PRIORITY_BOOST: CCHAR = IO_NO_INCREMENT as CCHAR;
-
-/// What a filter does on one device; its value is the context of the `WDFDEVICE`.
-///
-/// Unless it says otherwise, a function is called at any IRQL up to `DISPATCH_LEVEL`.
-pub trait Operations: Context {
-    /// Whether a device control is for the filter. All others go on to the next lower device.
-    fn claims(code: u32) -> bool;
-
-    /// Where a device control goes that is for the filter.
-    fn route(&self, code: u32) -> Route<'_>;
-
-    /// `EvtIoDeviceControl`: a queue presents a request; the sequential one at `PASSIVE_LEVEL`.
-    fn device_control(&self, request: Request, code: u32);
-
-    /// `EvtRequestCancel` of the [`Cancelable`] in hand: it may be completed when this was called and not before.
-    fn cancelled(&self);
-
-    /// The completion routine of a [`Prepared`] that was sent; perhaps before the send has returned.
-    fn answered(&self, returned: Returned);
-
-    /// `EvtTimerFunc`, at `PASSIVE_LEVEL`.
-    fn delay_over(&self);
-
-    /// `EvtDeviceD0Entry`: the device came to full power, by its start or from low power. `PASSIVE_LEVEL`.
-    fn powered_up(&self);
-
-    /// `EvtDeviceSelfManagedIoFlush`: the device is being removed, orderly or not. `PASSIVE_LEVEL`.
-    fn gone(&self);
-
-    /// `EvtCleanupCallback`: the device goes, and its children are gone already.
-    fn detached(&self);
+/// `WDFDEVICE_INIT` of a filter device, for the length of `EvtDriverDeviceAdd`. All of it at `PASSIVE_LEVEL`.
+pub struct DeviceInit<'a> {
+    raw: PWDFDEVICE_INIT,
+    callback: PhantomData<&'a ()>,
 }
 
-/// Where a claimed device control goes.
-pub enum Route<'a> {
-    /// To a queue.
-    Queue(&'a Queue),
-    /// Nowhere: it is completed at once, with Information 0.
-    Complete(NtStatus),
-}
-
-/// A `WDFDEVICE` that is being made: its context is still empty.
-pub struct Device<C> {
-    raw: WDFDEVICE,
-    context: PhantomData<fn(C)>,
-}
-
-impl<C: Operations> Device<C> {
+impl DeviceInit<'_> {
+    /// Makes the device to come a filter: from here on the framework turns an error of `EvtDriverDeviceAdd` into "not
+    /// attached" (fxdriverkm.cpp, `FxDriver::AddDevice`).
+    ///
     /// # Safety
-    /// A device just created with a context `C`.
-    pub unsafe fn new(raw: WDFDEVICE) -> Self {
+    /// The argument of an `EvtDriverDeviceAdd` that does not return before `'a` ends.
+    pub unsafe fn filter(raw: PWDFDEVICE_INIT) -> Self {
+        // SAFETY: the caller's.
+        unsafe { call_unsafe!(WdfFdoInitSetFilter, raw) };
         Self {
             raw,
-            context: PhantomData,
+            callback: PhantomData,
         }
     }
 
+    /// The disk's hardware key.
+    pub fn hardware_key(&self) -> Result<Key, NtStatus> {
+        Key::opened_by(|key| {
+            // SAFETY: the init is live until the device is created, which consumes `self`.
+            unsafe {
+                call_unsafe!(
+                    WdfFdoInitOpenRegistryKey,
+                    self.raw,
+                    PLUGPLAY_REGKEY_DEVICE,
+                    KEY_READ,
+                    WDF_NO_OBJECT_ATTRIBUTES,
+                    key
+                )
+            }
+        })
+    }
+
+    /// The disk's hardware IDs, most specific first, each with its terminating 0. More than the buffer holds is an
+    /// error.
+    pub fn hardware_ids<'b>(&self, buffer: &'b mut [u16; 512]) -> Result<&'b [u16], NtStatus> {
+        let mut bytes: ULONG = 0;
+        // SAFETY: as above; the length given is the buffer's.
+        let status = unsafe {
+            call_unsafe!(
+                WdfFdoInitQueryProperty,
+                self.raw,
+                DEVICE_REGISTRY_PROPERTY::DevicePropertyHardwareID,
+                size::<[u16; 512]>(),
+                buffer.as_mut_ptr().cast::<c_void>(),
+                &raw mut bytes
+            )
+        };
+        check(status)?;
+        Ok(buffer.get(..bytes as usize / 2).unwrap_or(&[]))
+    }
+
+    /// Makes the filter device, with context space for a `C`.
+    ///
+    /// # Safety
+    /// The callbacks may be called with a device that has such context space.
+    pub unsafe fn create_device<C: Context>(
+        self,
+        callbacks: &mut WDF_PNPPOWER_EVENT_CALLBACKS,
+        cleanup: PFN_WDF_OBJECT_CONTEXT_CLEANUP,
+    ) -> Result<Device<C>, NtStatus> {
+        // SAFETY: the init is live, and the framework copies the callbacks.
+        unsafe {
+            call_unsafe!(WdfDeviceInitSetPnpPowerEventCallbacks, self.raw, callbacks);
+        };
+        let mut attributes = attributes(null_mut());
+        set_context::<C>(&mut attributes);
+        attributes.EvtCleanupCallback = cleanup;
+        let mut init = self.raw;
+        let mut device = null_mut();
+        // SAFETY: the init is live; `self` is gone with it.
+        check(unsafe {
+            call_unsafe!(
+                WdfDeviceCreate,
+                &raw mut init,
+                &raw mut attributes,
+                &raw mut device
+            )
+        })?;
+        // SAFETY: the device was just made with this context, and lives as long as the context space.
+        match unsafe { ContextSpace::of(device.cast()) } {
+            Some(space) => Ok(Device { raw: device, space }),
+            None => Err(NtStatus::INSUFFICIENT_RESOURCES),
+        }
+    }
+}
+
+/// A `WDFDEVICE` that is being made: its context is still empty.
+pub struct Device<C: Context> {
+    raw: WDFDEVICE,
+    space: &'static ContextSpace<C>,
+}
+
+impl<C: Context> Device<C> {
+    /// The handle, for what becomes a child of the device.
     pub fn raw(&self) -> WDFDEVICE {
         self.raw
     }
 
+    /// The handle as a parent.
     pub fn object(&self) -> WDFOBJECT {
         self.raw.cast()
     }
 
-    /// Where the context will be. It outlives all of the device's children.
-    pub fn body(&self) -> Option<&'static Body<C>> {
-        // SAFETY: the device is being made; whoever keeps the reference is a child of it.
-        unsafe { Body::of(self.object()) }
+    /// Where the context will be. `'static` stands for "as long as the device": whoever keeps it is a child of the
+    /// device.
+    pub fn space(&self) -> &'static ContextSpace<C> {
+        self.space
     }
 
-    /// Lets device controls in and puts the context in its place. Comes last: until then they pass by.
-    pub fn open(self, context: C) -> Result<(), NtStatus> {
+    /// Lets IRPs of one major function in and puts the context in its place. Comes last: until then all pass by. The
+    /// routine's `DriverContext` is the context space.
+    ///
+    /// # Safety
+    /// The routine may be called with this device.
+    pub unsafe fn open_with(
+        self,
+        context: C,
+        major_function: UCHAR,
+        dispatch: PFN_WDFDEVICE_WDM_IRP_DISPATCH,
+    ) -> Result<(), NtStatus> {
         // No callback for another major function, and no default queue: everything else skips the filter.
         // SAFETY: the device lives, and has not started.
         let opened = check(unsafe {
@@ -102,128 +149,19 @@ impl<C: Operations> Device<C> {
                 WdfDeviceConfigureWdmIrpDispatchCallback,
                 self.raw,
                 null_mut(),
-                MAJOR_FUNCTION,
-                Some(wdm_irp_dispatch::<C>),
-                null_mut()
+                major_function,
+                dispatch,
+                core::ptr::from_ref(self.space).cast_mut().cast()
             )
         });
-        match (opened, self.body()) {
-            (Ok(()), Some(body)) => {
+        match opened {
+            Ok(()) => {
                 // SAFETY: `self` is the one of its device, and consumed.
-                unsafe { body.fill(context) };
-                Ok(())
+                unsafe { self.space.fill(context) };
             }
-            (opened, _) => {
-                mem::forget(context);
-                opened.and(Err(NtStatus::INSUFFICIENT_RESOURCES))
-            }
+            // Contexts are not dropped: what they hold, the framework frees.
+            Err(_) => core::mem::forget(context),
         }
-    }
-}
-
-/// The context of a device that is calling back.
-///
-/// # Safety
-/// The device lives, and outlives `'a`.
-pub unsafe fn context<'a, C: Operations>(device: WDFDEVICE) -> Option<&'a C> {
-    // SAFETY: the caller's.
-    unsafe { Body::of(device.cast()) }.and_then(Body::get)
-}
-
-/// `EvtDeviceWdmIrpDispatch`. What it returns is what was returned to it: the IRP is out of its hands either way.
-unsafe extern "C" fn wdm_irp_dispatch<C: Operations>(
-    device: WDFDEVICE,
-    _major: UCHAR,
-    _minor: UCHAR,
-    code: ULONG,
-    _driver_context: WDFCONTEXT,
-    irp: PIRP,
-    dispatch_context: WDFCONTEXT,
-) -> NTSTATUS {
-    #[cfg(broken)]
-    let (code, dispatch_context) =
-        super::broken::dispatching(C::claims(code), irp, code, dispatch_context);
-    if C::claims(code) {
-        // SAFETY: all are the framework's own.
-        return unsafe { claimed::<C>(device, code, irp, dispatch_context) };
-    }
-    // SAFETY: device, IRP and context are those given to this callback.
-    unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) }
-}
-
-/// # Safety
-/// The arguments are those of `EvtDeviceWdmIrpDispatch`.
-#[inline(never)]
-unsafe fn claimed<C: Operations>(
-    device: WDFDEVICE,
-    code: ULONG,
-    irp: PIRP,
-    dispatch_context: WDFCONTEXT,
-) -> NTSTATUS {
-    // SAFETY: the device outlives its callback.
-    match unsafe { context::<C>(device) }.map(|context| context.route(code)) {
-        Some(Route::Queue(queue)) => {
-            // SAFETY: device and IRP are those given to the callback, the queue is the device's.
-            unsafe {
-                call_unsafe!(
-                    WdfDeviceWdmDispatchIrpToIoQueue,
-                    device,
-                    irp,
-                    queue.raw(),
-                    0
-                )
-            }
-        }
-        Some(Route::Complete(status)) => {
-            // SAFETY: the IRP is ours until it is dispatched or completed.
-            unsafe { complete(irp, status) };
-            #[cfg(broken)]
-            let status = super::broken::dispatched(irp, status);
-            status.0
-        }
-        // SAFETY: as in the callback.
-        None => unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) },
-    }
-}
-
-/// # Safety
-/// The IRP is the caller's to complete, and isn't touched afterwards.
-unsafe fn complete(irp: PIRP, status: NtStatus) {
-    // SAFETY: the caller's.
-    let io_status = unsafe { &mut (*irp).IoStatus };
-    io_status.__bindgen_anon_1.Status = status.0;
-    io_status.Information = 0;
-    // SAFETY: the caller's.
-    unsafe { IofCompleteRequest(irp, PRIORITY_BOOST) };
-}
-
-pub unsafe extern "C" fn d0_entry<C: Operations>(
-    device: WDFDEVICE,
-    _previous_state: WDF_POWER_DEVICE_STATE,
-) -> NTSTATUS {
-    // SAFETY: the device outlives its callback.
-    if let Some(context) = unsafe { context::<C>(device) } {
-        context.powered_up();
-    }
-    #[cfg(broken)]
-    super::broken::powered_up(device);
-    STATUS_SUCCESS
-}
-
-pub unsafe extern "C" fn self_managed_io_flush<C: Operations>(device: WDFDEVICE) {
-    #[cfg(broken)]
-    if super::broken::forgets_removal() {
-        return;
-    }
-    // SAFETY: the device outlives its callback.
-    if let Some(context) = unsafe { context::<C>(device) } {
-        context.gone();
-    }
-}
-
-pub unsafe extern "C" fn cleanup<C: Operations>(device: WDFOBJECT) {
-    // SAFETY: the device outlives its callback.
-    if let Some(context) = unsafe { context::<C>(device.cast()) } {
-        context.detached();
+        opened
     }
 }

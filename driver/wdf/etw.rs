@@ -19,7 +19,7 @@ use wdk_sys::{
     PEVENT_FILTER_DESCRIPTOR, PVOID, UCHAR, ULONG, ULONGLONG,
 };
 
-use super::check;
+use super::object::check;
 use super::registry::Utf16;
 
 /// How much an event matters (winmeta.h).
@@ -134,8 +134,6 @@ impl Provider {
         if handle != 0 {
             // SAFETY: the handle is live, and used no more.
             let _says_only_what_was_wrong_with_it = unsafe { EtwUnregister(handle) };
-            #[cfg(broken)]
-            super::broken::unregistered(handle);
         }
         self.levels.store(0, Ordering::Relaxed);
     }
@@ -151,8 +149,6 @@ impl Provider {
             *traits = Data::of(self.traits, PROVIDER_METADATA);
             *metadata = Data::of(event.metadata, EVENT_METADATA);
         }
-        #[cfg(broken)]
-        let data = super::broken::writing(data);
         // SAFETY: all that is pointed to lives, in memory that isn't paged, and `Data` is a descriptor.
         let _lost_if_the_session_is_full = unsafe {
             EtwWriteTransfer(

@@ -3,17 +3,17 @@
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::ptr::null_mut;
 
 use scsi_reserve::NtStatus;
-use wdk_sys::{WDFSPINLOCK, call_unsafe_wdf_function_binding as call_unsafe};
+use wdk::wdf::SpinLock;
 
-use super::device::{Device, Operations};
-use super::{attributes, check};
+use super::context::Context;
+use super::device::Device;
+use super::object::attributes;
 
 /// A value that only the holder of its lock can reach.
 pub struct Locked<T> {
-    lock: WDFSPINLOCK,
+    lock: SpinLock,
     value: UnsafeCell<T>,
 }
 
@@ -22,11 +22,8 @@ unsafe impl<T: Send> Sync for Locked<T> {}
 
 impl<T> Locked<T> {
     /// Makes a lock of the device's.
-    pub fn create<C: Operations>(device: &Device<C>, value: T) -> Result<Self, NtStatus> {
-        let mut attributes = attributes(device.object());
-        let mut lock = null_mut();
-        // SAFETY: the device lives; the attributes are initialised.
-        check(unsafe { call_unsafe!(WdfSpinLockCreate, &raw mut attributes, &raw mut lock) })?;
+    pub fn create<C: Context>(device: &Device<C>, value: T) -> Result<Self, NtStatus> {
+        let lock = SpinLock::create(&mut attributes(device.object())).map_err(NtStatus)?;
         Ok(Self {
             lock,
             value: UnsafeCell::new(value),
@@ -35,10 +32,7 @@ impl<T> Locked<T> {
 
     /// Takes the lock; the IRQL is `DISPATCH_LEVEL` until the guard is dropped. Any IRQL up to that; not recursive.
     pub fn lock(&self) -> Guard<'_, T> {
-        // SAFETY: the lock lives as long as the device.
-        unsafe { call_unsafe!(WdfSpinLockAcquire, self.lock) };
-        #[cfg(broken)]
-        super::broken::locked(self.lock);
+        self.lock.acquire();
         Guard {
             locked: self,
             one_thread: PhantomData,
@@ -70,9 +64,6 @@ impl<T> DerefMut for Guard<'_, T> {
 
 impl<T> Drop for Guard<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: this guard's acquisition, released once.
-        unsafe { call_unsafe!(WdfSpinLockRelease, self.locked.lock) };
-        #[cfg(broken)]
-        super::broken::unlocked(self.locked.lock);
+        self.locked.lock.release();
     }
 }

@@ -1,8 +1,8 @@
 //! The driver's own request: a SCSI pass-through to the next lower device, made once and used again and again.
 //!
-//! It is in one of three hands: idle ([`PassThrough`]), formatted for one send ([`Prepared`]), or with the
-//! framework, which gives it back through [`Operations::answered`] ([`Returned`]). Each step consumes the one
-//! before, so that a request that is out can't be touched, nor one sent that was not formatted anew.
+//! It is in one of three states: idle ([`PassThrough`]), formatted for one send ([`Prepared`]), or with the framework,
+//! which gives it back through its completion routine ([`Returned`]). Each step consumes the one before, so that a
+//! request that is out can't be touched, nor one sent that was not formatted anew.
 
 use core::cell::UnsafeCell;
 use core::ptr::{self, null_mut};
@@ -17,9 +17,9 @@ use wdk_sys::{
     WDFREQUEST, call_unsafe_wdf_function_binding as call_unsafe,
 };
 
-use super::context::{Body, context, set_context};
-use super::device::{Device, Operations};
-use super::{attributes, check, size};
+use super::context::{Context, ContextSpace, context, set_context};
+use super::device::Device;
+use super::object::{attributes, check, size};
 
 /// `CTL_CODE(IOCTL_SCSI_BASE, 0x0401, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)` of `ntddscsi.h`; a
 /// macro that has no binding.
@@ -46,7 +46,7 @@ struct Slot {
     /// Over `buffer`.
     memory: WDFMEMORY,
     completion: PFN_WDF_REQUEST_COMPLETION_ROUTINE,
-    /// The `Body` of the device's context, of the type that `completion` knows.
+    /// The device's `ContextSpace`, of the type that `completion` knows.
     owner: *const (),
     /// Touched by whoever has the one `PassThrough`, `Prepared` or `Returned`, or by the framework while it is out.
     buffer: UnsafeCell<Buffer>,
@@ -61,8 +61,14 @@ context!(Slot);
 pub struct PassThrough(&'static Slot);
 
 impl PassThrough {
-    /// Makes the device's pass-through, and all that sending it takes: no send has to allocate.
-    pub fn create<C: Operations>(device: &Device<C>) -> Result<Self, NtStatus> {
+    /// Makes the device's pass-through, and all that sending it takes: no send has to allocate. `PASSIVE_LEVEL`.
+    ///
+    /// # Safety
+    /// The completion routine may be called with the context that [`Returned::new`] takes for a device with a `C`.
+    pub unsafe fn create<C: Context>(
+        device: &Device<C>,
+        completion: PFN_WDF_REQUEST_COMPLETION_ROUTINE,
+    ) -> Result<Self, NtStatus> {
         // SAFETY: the device lives.
         let target = unsafe { call_unsafe!(WdfDeviceGetIoTarget, device.raw()) };
         let mut attributes = attributes(device.object());
@@ -78,22 +84,21 @@ impl PassThrough {
             )
         })?;
         // SAFETY: the request was just made, and no pass-through is used when it is gone.
-        let body = unsafe { Body::<Slot>::of(request.cast()) };
-        let (Some(body), Some(owner)) = (body, device.body()) else {
+        let Some(space) = (unsafe { ContextSpace::<Slot>::of(request.cast()) }) else {
             return Err(NtStatus::INSUFFICIENT_RESOURCES);
         };
         // SAFETY: the place is the request's context.
-        let buffer = unsafe { &raw mut (*body.place()).buffer };
+        let buffer = unsafe { &raw mut (*space.place()).buffer };
         let slot = Slot {
             request,
             target,
             memory: memory_over(device, buffer)?,
-            completion: Some(completed::<C>),
-            owner: ptr::from_ref(owner).cast(),
+            completion,
+            owner: ptr::from_ref(device.space()).cast(),
             buffer: UnsafeCell::default(),
         };
         // SAFETY: the place is empty, and nobody else knows the request.
-        let this = Self(unsafe { body.fill(slot) });
+        let this = Self(unsafe { space.fill(slot) });
 
         // SAFETY: the request lives and is not out.
         check(unsafe { call_unsafe!(WdfRequestAllocateTimer, request) })?;
@@ -174,8 +179,6 @@ impl PassThrough {
                 context
             );
         };
-        #[cfg(broken)]
-        super::broken::formatted(slot.request);
         Ok(())
     }
 
@@ -205,7 +208,7 @@ impl PassThrough {
     }
 }
 
-fn memory_over<C: Operations>(
+fn memory_over<C: Context>(
     device: &Device<C>,
     buffer: *mut UnsafeCell<Buffer>,
 ) -> Result<WDFMEMORY, NtStatus> {
@@ -221,8 +224,6 @@ fn memory_over<C: Operations>(
             &raw mut memory
         )
     })?;
-    #[cfg(broken)]
-    super::broken::made_memory(memory);
     Ok(memory)
 }
 
@@ -230,8 +231,8 @@ fn memory_over<C: Operations>(
 pub struct Prepared(PassThrough);
 
 impl Prepared {
-    /// Sends it, with the framework's timeout in seconds; [`Operations::answered`] may be called before this
-    /// returns. An error: it was not sent, and won't be answered. `PASSIVE_LEVEL`.
+    /// Sends it, with the framework's timeout in seconds; the completion routine may run before this returns. An error:
+    /// it was not sent, and won't be answered. `PASSIVE_LEVEL`.
     pub fn send(self, timeout: u32) -> Result<(), (PassThrough, NtStatus)> {
         let slot = self.0.0;
         // WDF_REL_TIMEOUT_IN_SEC
@@ -240,13 +241,9 @@ impl Prepared {
             Flags: _WDF_REQUEST_SEND_OPTIONS_FLAGS::WDF_REQUEST_SEND_OPTION_TIMEOUT as ULONG,
             Timeout: LONGLONG::from(timeout) * -10_000_000,
         };
-        #[cfg(broken)]
-        super::broken::sending(slot.request, &mut options);
         // SAFETY: the request is formatted and has its completion routine.
         let sent =
             unsafe { call_unsafe!(WdfRequestSend, slot.request, slot.target, &raw mut options) };
-        #[cfg(broken)]
-        let sent = super::broken::sent(slot.request, sent);
         if sent != 0 {
             return Ok(());
         }
@@ -268,7 +265,7 @@ pub struct Canceller(WDFREQUEST);
 unsafe impl Sync for Canceller {}
 
 impl Canceller {
-    /// Asks the port to give it back; [`Operations::answered`] may be called inside. No lock may be held.
+    /// Asks the port to give it back; the completion routine may run inside. No lock may be held.
     pub fn cancel(&self) {
         // SAFETY: the request lives as long as the device.
         let _says_nothing_of_whether_it_is_out =
@@ -284,6 +281,30 @@ pub struct Returned {
 }
 
 impl Returned {
+    /// What the completion routine was given: the pass-through, and the context space of its device.
+    ///
+    /// # Safety
+    /// The arguments are those of the completion routine of a pass-through that was created for a device with a `C`.
+    pub unsafe fn new<'a, C: Context>(
+        params: PWDF_REQUEST_COMPLETION_PARAMS,
+        context: WDFCONTEXT,
+    ) -> (Self, &'a ContextSpace<C>) {
+        // SAFETY: `format` gave the slot.
+        let slot = unsafe { &*context.cast::<Slot>() };
+        // SAFETY: `create` took the owner from a device of this context, which outlives its request.
+        let owner = unsafe { &*slot.owner.cast::<ContextSpace<C>>() };
+        // SAFETY: the framework gives live parameters.
+        let io_status = unsafe { &(*params).IoStatus };
+        // SAFETY: a completed IRP's block holds a status.
+        let status = unsafe { io_status.__bindgen_anon_1.Status };
+        let returned = Self {
+            pass_through: PassThrough(slot),
+            status: NtStatus(status),
+            information: usize::try_from(io_status.Information).unwrap_or(0),
+        };
+        (returned, owner)
+    }
+
     /// What came back.
     pub fn answer(&self) -> Answer<'_> {
         // SAFETY: the request is back, so that only we touch its buffer.
@@ -300,31 +321,5 @@ impl Returned {
     /// The pass-through, for the next send.
     pub fn into_idle(self) -> PassThrough {
         self.pass_through
-    }
-}
-
-unsafe extern "C" fn completed<C: Operations>(
-    _request: WDFREQUEST,
-    _target: WDFIOTARGET,
-    params: PWDF_REQUEST_COMPLETION_PARAMS,
-    context: WDFCONTEXT,
-) {
-    #[cfg(broken)]
-    super::broken::answered();
-    // SAFETY: `format` gave the slot.
-    let slot = unsafe { &*context.cast::<Slot>() };
-    // SAFETY: `create` took the owner from a device of this context, which outlives its request.
-    let owner = unsafe { &*slot.owner.cast::<Body<C>>() };
-    // SAFETY: the framework gives live parameters.
-    let io_status = unsafe { &(*params).IoStatus };
-    // SAFETY: a completed IRP's block holds a status.
-    let status = unsafe { io_status.__bindgen_anon_1.Status };
-    let returned = Returned {
-        pass_through: PassThrough(slot),
-        status: NtStatus(status),
-        information: usize::try_from(io_status.Information).unwrap_or(0),
-    };
-    if let Some(owner) = owner.get() {
-        owner.answered(returned);
     }
 }

@@ -8,7 +8,7 @@ use wdk_sys::{
     call_unsafe_wdf_function_binding as call_unsafe,
 };
 
-use super::check;
+use super::object::check;
 
 /// Text in UTF-16, with a NUL behind it. Made by [`utf16!`].
 #[derive(Clone, Copy)]

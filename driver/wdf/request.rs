@@ -1,16 +1,15 @@
 //! Requests from a queue: values that must be spent.
 
-use core::mem;
+use core::mem::{self, ManuallyDrop};
 use core::ptr::null_mut;
 
 use scsi_reserve::{NtStatus, ReservationState};
 use wdk_sys::{WDFREQUEST, call_unsafe_wdf_function_binding as call_unsafe};
 
-use super::check;
-use super::device::{self, Operations};
+use super::object::check;
 
-/// A request that a queue presented. It is completed exactly once: completing consumes it, and dropping it instead
-/// stops the system in front of the bug, since its caller would wait for ever.
+/// A request that a queue gave to the driver. It is completed exactly once: completing consumes it, and dropping it
+/// instead stops the system in front of the bug, since its caller would wait for ever.
 pub struct Request(WDFREQUEST);
 
 // SAFETY: the framework's handles may be used on any thread.
@@ -18,20 +17,20 @@ unsafe impl Send for Request {}
 
 impl Request {
     /// # Safety
-    /// A request that a queue just presented, and no other `Request` of it.
+    /// A request that a queue just gave to the driver, and no other `Request` of it.
     pub unsafe fn new(raw: WDFREQUEST) -> Self {
         Self(raw)
     }
 
-    /// Completes the request with Information 0. A sequential queue may present the next one inside the call, and
-    /// the device's removal may go on: nothing of the device may be touched afterwards.
+    /// Completes the request with Information 0. The device's removal may go on inside the call: nothing of the device
+    /// may be touched afterwards.
     pub fn complete(self, status: NtStatus) {
         self.end(status, 0);
     }
 
     /// Completes a buffered device control with a value for its caller, and with its size as Information. Into a buffer
     /// that is too small nothing is written, and the status is `STATUS_BUFFER_TOO_SMALL`.
-    pub fn complete_with<T: Reply>(self, value: T) {
+    pub fn complete_with<T: Reply>(self, value: impl FnOnce() -> T) {
         let mut buffer = null_mut();
         // SAFETY: the request is in our hands.
         let status = unsafe {
@@ -47,15 +46,13 @@ impl Request {
             return self.complete(status);
         }
         // SAFETY: the framework gives at least the size that was asked for.
-        unsafe { buffer.cast::<T>().write_unaligned(value) };
+        unsafe { buffer.cast::<T>().write_unaligned(value()) };
         self.end(NtStatus::SUCCESS, size_of::<T>() as u64);
     }
 
     fn end(self, status: NtStatus, information: u64) {
         let raw = self.0;
         mem::forget(self);
-        #[cfg(broken)]
-        let (status, information) = super::broken::completing(raw, status, information);
         // SAFETY: `self` was the right to complete it, and is gone.
         unsafe {
             call_unsafe!(
@@ -65,27 +62,13 @@ impl Request {
                 information
             );
         };
-        #[cfg(broken)]
-        super::broken::completed(raw);
     }
+}
 
-    /// Has a cancellation reported to [`Operations::cancelled`], perhaps before this returns. An error, a request
-    /// that is cancelled already among them, leaves it unmarked.
-    pub fn mark_cancelable<C: Operations>(self) -> Result<Cancelable, (Self, NtStatus)> {
-        #[cfg(broken)]
-        super::broken::marking(self.0);
-        // SAFETY: the request is in our hands, and not marked.
-        let status = unsafe {
-            call_unsafe!(
-                WdfRequestMarkCancelableEx,
-                self.0,
-                Some(request_cancel::<C>)
-            )
-        };
-        match check(status) {
-            Ok(()) => Ok(Cancelable(self)),
-            Err(status) => Err((self, status)),
-        }
+// No path of the release image leads there: it would import KeBugCheckEx.
+impl Drop for Request {
+    fn drop(&mut self) {
+        panic!("a request was dropped instead of completed");
     }
 }
 
@@ -98,42 +81,91 @@ pub unsafe trait Reply: Copy {}
 // SAFETY: numbers without padding, which its declaration asserts.
 unsafe impl Reply for ReservationState {}
 
-// No path of the release image leads there: it would import KeBugCheckEx.
-impl Drop for Request {
-    fn drop(&mut self) {
-        panic!("a request was dropped instead of completed");
+/// `EVT_WDF_REQUEST_CANCEL`.
+#[derive(Clone, Copy)]
+pub struct EvtRequestCancel(unsafe extern "C" fn(WDFREQUEST));
+
+impl EvtRequestCancel {
+    /// # Safety
+    /// It may be called with any live request of the device's queues.
+    pub const unsafe fn new(function: unsafe extern "C" fn(WDFREQUEST)) -> Self {
+        Self(function)
     }
 }
 
-/// A request whose cancellation is ours to hear.
-pub struct Cancelable(Request);
+/// The one place for the caller's request that is being served. What is in it is never dropped, only taken: so no code
+/// for dropping a [`Request`] comes into the image.
+pub struct InHand(Content);
 
-impl Cancelable {
-    /// Stops hearing. With `STATUS_CANCELLED` it is too late: [`Operations::cancelled`] was or will be called, and
-    /// the request may be completed only after that.
-    pub fn unmark(self) -> (Request, NtStatus) {
-        #[cfg(broken)]
-        super::broken::unmarking(self.0.0);
+enum Content {
+    Nothing,
+    /// Ours alone.
+    Request(ManuallyDrop<Request>),
+    /// `EvtRequestCancel` may come for it, or has.
+    Cancelable(ManuallyDrop<Request>),
+}
+
+/// A hand that holds nothing: the right to put a request into it.
+pub struct EmptyHand<'a>(&'a mut Content);
+
+impl EmptyHand<'_> {
+    /// Takes a request into the hand.
+    pub fn put(self, request: Request) {
+        *self.0 = Content::Request(ManuallyDrop::new(request));
+    }
+}
+
+impl InHand {
+    /// Nothing in hand.
+    pub const NOTHING: Self = Self(Content::Nothing);
+
+    /// The empty hand, if nothing is in it.
+    pub fn empty(&mut self) -> Option<EmptyHand<'_>> {
+        match self.0 {
+            Content::Nothing => Some(EmptyHand(&mut self.0)),
+            _ => None,
+        }
+    }
+
+    /// Takes the request out; a cancelable one only after `EvtRequestCancel` was called for it, which unmarks it.
+    pub fn take(&mut self) -> Option<Request> {
+        match mem::replace(&mut self.0, Content::Nothing) {
+            Content::Nothing => None,
+            Content::Request(request) | Content::Cancelable(request) => {
+                Some(ManuallyDrop::into_inner(request))
+            }
+        }
+    }
+
+    /// Has a cancellation of the request reported to `EvtRequestCancel`, perhaps before this returns. An error, a
+    /// request that is cancelled already among them, leaves it unmarked. Any IRQL up to `DISPATCH_LEVEL`.
+    pub fn mark_cancelable(&mut self, evt: EvtRequestCancel) -> NtStatus {
+        let Content::Request(request) = &self.0 else {
+            return NtStatus::INVALID_DEVICE_STATE;
+        };
+        // SAFETY: the request is in our hands, and not marked.
+        let status = unsafe { call_unsafe!(WdfRequestMarkCancelableEx, request.0, Some(evt.0)) };
+        if wdk::nt_success(status) {
+            self.become_with(Content::Cancelable);
+        }
+        NtStatus(status)
+    }
+
+    /// Stops hearing. With `STATUS_CANCELLED` it is too late: `EvtRequestCancel` was or will be called, and the request
+    /// may be completed only after that. Any IRQL up to `DISPATCH_LEVEL`.
+    pub fn unmark_cancelable(&mut self) -> NtStatus {
+        let Content::Cancelable(request) = &self.0 else {
+            return NtStatus::INVALID_DEVICE_STATE;
+        };
         // SAFETY: the request is in our hands, and marked.
-        let status = unsafe { call_unsafe!(WdfRequestUnmarkCancelable, self.0.0) };
-        (self.0, NtStatus(status))
+        let status = unsafe { call_unsafe!(WdfRequestUnmarkCancelable, request.0) };
+        self.become_with(Content::Request);
+        NtStatus(status)
     }
 
-    /// The request after [`Operations::cancelled`] was called for it: the framework has unmarked it.
-    pub fn cancelled(self) -> Request {
-        self.0
-    }
-}
-
-unsafe extern "C" fn request_cancel<C: Operations>(request: WDFREQUEST) {
-    #[cfg(broken)]
-    super::broken::cancelling(request);
-    // SAFETY: the framework gives a live request of a queue.
-    let queue = unsafe { call_unsafe!(WdfRequestGetIoQueue, request) };
-    // SAFETY: the queue outlives its requests.
-    let device = unsafe { call_unsafe!(WdfIoQueueGetDevice, queue) };
-    // SAFETY: the device outlives its requests, and this one isn't completed before the callback is over.
-    if let Some(context) = unsafe { device::context::<C>(device) } {
-        context.cancelled();
+    fn become_with(&mut self, content: impl FnOnce(ManuallyDrop<Request>) -> Content) {
+        if let Some(request) = self.take() {
+            self.0 = content(ManuallyDrop::new(request));
+        }
     }
 }

@@ -32,6 +32,7 @@ statuses! {
     PENDING                0x0000_0103
     BUFFER_OVERFLOW        0x8000_0005
     DEVICE_BUSY            0x8000_0011
+    NO_MORE_ENTRIES        0x8000_001A
     UNSUCCESSFUL           0xC000_0001
     NOT_IMPLEMENTED        0xC000_0002
     NO_SUCH_DEVICE         0xC000_000E

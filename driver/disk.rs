@@ -1,0 +1,92 @@
+//! One disk that the filter sits on: which requests are ours, and where they go. Everything else passes to the next
+//! lower device as if the filter were not there.
+#![forbid(unsafe_code)]
+
+use scsi_reserve::{Command, IOCTL_RESVFLT_QUERY_STATE, NtStatus, Policy};
+
+use crate::reservation::Reservation;
+use crate::trace::{self, TraceEvent};
+use crate::wdf::{DeviceInit, Operations, Queue, Request, Returned, Route, context};
+
+/// What the filter keeps of a disk.
+pub struct Disk {
+    /// In the order in which disks were attached to.
+    number: u32,
+    reservation: Reservation,
+    /// Parallel: a query is answered while an operation waits.
+    queries: Queue,
+}
+
+context!(Disk);
+
+impl Disk {
+    /// Attaches to a disk, with the seconds that the port gives one command. `PASSIVE_LEVEL`.
+    pub fn attach(
+        init: DeviceInit<'_>,
+        number: u32,
+        policy: Policy,
+        timeout: u32,
+    ) -> Result<(), NtStatus> {
+        let device = init.create::<Self>()?;
+        let disk = Self {
+            number,
+            reservation: Reservation::new(&device, policy, timeout, number)?,
+            queries: device.parallel_queue()?,
+        };
+        device.open(disk)
+    }
+}
+
+impl Operations for Disk {
+    fn claims(code: u32) -> bool {
+        Command::from_ioctl(code).is_some() || code == IOCTL_RESVFLT_QUERY_STATE
+    }
+
+    fn evt_device_wdm_irp_dispatch(&self, code: u32) -> Route<'_> {
+        // Late in a removal the queues are gone before the filter is detached.
+        if self.reservation.is_gone() {
+            Route::Complete(NtStatus::DEVICE_NOT_CONNECTED)
+        } else if code == IOCTL_RESVFLT_QUERY_STATE {
+            Route::Queue(&self.queries)
+        } else {
+            Route::Queue(self.reservation.queue())
+        }
+    }
+
+    /// The one code that goes to the parallel queue is the state query.
+    fn evt_io_device_control(&self, request: Request, _code: u32) {
+        request.complete_with(|| self.reservation.state());
+    }
+
+    fn evt_io_queue_state(&self) {
+        self.reservation.serve_next();
+    }
+
+    fn evt_work_item(&self) {
+        self.reservation.serve_next();
+    }
+
+    fn evt_request_cancel(&self) {
+        self.reservation.cancelled();
+    }
+
+    fn evt_request_completion_routine(&self, returned: Returned) {
+        self.reservation.answered(returned);
+    }
+
+    fn evt_timer_func(&self) {
+        self.reservation.delay_over();
+    }
+
+    fn evt_device_d0_entry(&self) {
+        self.reservation.powered_up();
+    }
+
+    fn evt_device_self_managed_io_flush(&self) {
+        self.reservation.gone();
+    }
+
+    fn evt_cleanup_callback(&self) {
+        trace::write(|| TraceEvent::DiskDetached { disk: self.number });
+    }
+}

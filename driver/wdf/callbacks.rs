@@ -1,0 +1,401 @@
+//! What the framework calls: each callback finds the context that it is for, and calls the function of [`Driver`] or
+//! [`Operations`] with its name. Here, too, is what a device's parts are made with, since that names the callbacks.
+
+use wdk_sys::{
+    CCHAR, IO_NO_INCREMENT, IRP_MJ_DEVICE_CONTROL, NTSTATUS, PCUNICODE_STRING, PDRIVER_OBJECT,
+    PIRP, PWDF_REQUEST_COMPLETION_PARAMS, PWDFDEVICE_INIT, STATUS_SUCCESS, UCHAR, ULONG,
+    WDF_PNPPOWER_EVENT_CALLBACKS, WDF_POWER_DEVICE_STATE, WDFCONTEXT, WDFDEVICE, WDFDRIVER,
+    WDFIOTARGET, WDFOBJECT, WDFQUEUE, WDFREQUEST, WDFTIMER, WDFWORKITEM,
+    call_unsafe_wdf_function_binding as call_unsafe, ntddk::IofCompleteRequest,
+};
+
+use scsi_reserve::NtStatus;
+
+use super::context::{Context, ContextSpace};
+use super::device::{Device, DeviceInit};
+use super::driver::create_driver;
+use super::etw::Provider;
+use super::object::size;
+use super::pass_through::{PassThrough, Returned};
+use super::queue::Queue;
+use super::registry::Key;
+use super::request::{EvtRequestCancel, Request};
+use super::timer::Timer;
+use super::work_item::WorkItem;
+
+/// A filter driver; its value is the context of the `WDFDRIVER`. All of it at `PASSIVE_LEVEL`.
+pub trait Driver: Context {
+    /// Where the driver's events go.
+    fn provider() -> &'static Provider;
+
+    /// `DriverEntry`, with the driver's Parameters key if there is one.
+    fn driver_entry(parameters: Option<&Key>) -> Self;
+
+    /// `EvtDriverDeviceAdd`. `Ok` without a device leaves the disk alone, and so does an error.
+    fn evt_driver_device_add(&self, init: DeviceInit<'_>) -> Result<(), NtStatus>;
+
+    /// `EvtDriverUnload`: the driver has no devices any more.
+    fn evt_driver_unload(&self);
+}
+
+/// What a filter does on one device; its value is the context of the `WDFDEVICE`.
+///
+/// Unless it says otherwise, a function is called at any IRQL up to `DISPATCH_LEVEL`.
+pub trait Operations: Context {
+    /// Whether a device control is for the filter. All others go on to the next lower device.
+    fn claims(code: u32) -> bool;
+
+    /// `EvtDeviceWdmIrpDispatch`: where a device control goes that is for the filter.
+    fn evt_device_wdm_irp_dispatch(&self, code: u32) -> Route<'_>;
+
+    /// `EvtIoDeviceControl` of a parallel queue.
+    fn evt_io_device_control(&self, request: Request, code: u32);
+
+    /// `EvtIoQueueState`: a request came into the empty manual queue. `PASSIVE_LEVEL`.
+    fn evt_io_queue_state(&self);
+
+    /// `EvtWorkItem`. `PASSIVE_LEVEL`.
+    fn evt_work_item(&self);
+
+    /// `EvtRequestCancel` of the cancelable request in hand: it may be completed when this was called and not before.
+    fn evt_request_cancel(&self);
+
+    /// The completion routine of a pass-through that was sent; perhaps before the send has returned.
+    fn evt_request_completion_routine(&self, returned: Returned);
+
+    /// `EvtTimerFunc`. `PASSIVE_LEVEL`.
+    fn evt_timer_func(&self);
+
+    /// `EvtDeviceD0Entry`: the device came to full power, by its start or from low power. `PASSIVE_LEVEL`.
+    fn evt_device_d0_entry(&self);
+
+    /// `EvtDeviceSelfManagedIoFlush`: the device is being removed, orderly or not. `PASSIVE_LEVEL`.
+    fn evt_device_self_managed_io_flush(&self);
+
+    /// `EvtCleanupCallback`: the device goes, and its children are gone already.
+    fn evt_cleanup_callback(&self);
+}
+
+/// Where a claimed device control goes.
+pub enum Route<'a> {
+    /// To a queue.
+    Queue(&'a Queue),
+    /// Nowhere: it is completed at once, with Information 0.
+    Complete(NtStatus),
+}
+
+/// Exports `DriverEntry` for a [`Driver`].
+macro_rules! driver_entry {
+    ($driver:ty) => {
+        /// What the framework's entry stub calls when the driver is loaded.
+        #[allow(unsafe_code)]
+        // SAFETY: the stub looks for this name, and no other item has it.
+        #[unsafe(export_name = "DriverEntry")]
+        extern "system" fn driver_entry(
+            driver: wdk_sys::PDRIVER_OBJECT,
+            registry_path: wdk_sys::PCUNICODE_STRING,
+        ) -> wdk_sys::NTSTATUS {
+            // SAFETY: the arguments are the loader's own.
+            unsafe { $crate::wdf::load::<$driver>(driver, registry_path) }
+        }
+    };
+}
+pub(crate) use driver_entry;
+
+/// Registers the provider of `D` and makes its `WDFDRIVER`.
+///
+/// # Safety
+/// The arguments are those of `DriverEntry`.
+pub unsafe fn load<D: Driver>(object: PDRIVER_OBJECT, registry_path: PCUNICODE_STRING) -> NTSTATUS {
+    // SAFETY: DriverEntry runs once; if it fails it is unregistered here, else in EvtDriverUnload.
+    unsafe { D::provider().register() };
+    // SAFETY: the caller's; the callbacks are those for a driver with a `D`.
+    let driver = unsafe {
+        create_driver::<D>(
+            object,
+            registry_path,
+            Some(evt_driver_device_add::<D>),
+            Some(evt_driver_unload::<D>),
+        )
+    };
+    let driver = match driver {
+        Ok(driver) => driver,
+        Err(status) => {
+            D::provider().unregister();
+            return status.0;
+        }
+    };
+    // SAFETY: the driver was just made.
+    let key = unsafe { Key::parameters(driver) };
+    let value = D::driver_entry(key.ok().as_ref());
+    // SAFETY: the driver was just made.
+    if let Some(space) = unsafe { ContextSpace::of(driver.cast()) } {
+        // SAFETY: nothing was put there yet, and DriverEntry runs once.
+        unsafe { space.fill(value) };
+    }
+    STATUS_SUCCESS
+}
+
+unsafe extern "C" fn evt_driver_device_add<D: Driver>(
+    driver: WDFDRIVER,
+    init: PWDFDEVICE_INIT,
+) -> NTSTATUS {
+    // First of all: from here on an error means "not attached".
+    // SAFETY: the framework gives a live init.
+    let init = unsafe { DeviceInit::filter(init) };
+    // SAFETY: the driver outlives its callback.
+    match unsafe { context::<D>(driver.cast()) }.map(|driver| driver.evt_driver_device_add(init)) {
+        None | Some(Ok(())) => STATUS_SUCCESS,
+        Some(Err(status)) => status.0,
+    }
+}
+
+unsafe extern "C" fn evt_driver_unload<D: Driver>(driver: WDFDRIVER) {
+    // SAFETY: the driver outlives its callback.
+    if let Some(driver) = unsafe { context::<D>(driver.cast()) } {
+        driver.evt_driver_unload();
+    }
+    D::provider().unregister();
+}
+
+impl DeviceInit<'_> {
+    /// Makes the filter device, with room for its context.
+    pub fn create<C: Operations>(self) -> Result<Device<C>, NtStatus> {
+        let mut callbacks = WDF_PNPPOWER_EVENT_CALLBACKS {
+            Size: size::<WDF_PNPPOWER_EVENT_CALLBACKS>(),
+            EvtDeviceD0Entry: Some(evt_device_d0_entry::<C>),
+            EvtDeviceSelfManagedIoFlush: Some(evt_device_self_managed_io_flush::<C>),
+            ..WDF_PNPPOWER_EVENT_CALLBACKS::default()
+        };
+        // SAFETY: the callbacks are those for a device with a `C`.
+        unsafe { self.create_device(&mut callbacks, Some(evt_cleanup_callback::<C>)) }
+    }
+}
+
+impl<C: Operations> Device<C> {
+    /// Makes the queue whose requests go to [`Operations::evt_io_device_control`], each when it comes.
+    pub fn parallel_queue(&self) -> Result<Queue, NtStatus> {
+        // SAFETY: the callback is that for a device with a `C`.
+        unsafe { Queue::parallel(self, Some(evt_io_device_control::<C>)) }
+    }
+
+    /// Makes the queue whose requests the driver takes itself; see [`Operations::evt_io_queue_state`].
+    pub fn manual_queue(&self) -> Result<Queue, NtStatus> {
+        // SAFETY: the callback is that for a device with a `C`.
+        unsafe { Queue::manual(self, Some(evt_io_queue_state::<C>)) }
+    }
+
+    /// Makes the device's work item; see [`Operations::evt_work_item`].
+    pub fn work_item(&self) -> Result<WorkItem, NtStatus> {
+        // SAFETY: the callback is that for a device with a `C`.
+        unsafe { WorkItem::create(self, Some(evt_work_item::<C>)) }
+    }
+
+    /// Makes the device's timer; see [`Operations::evt_timer_func`].
+    pub fn timer(&self) -> Result<Timer, NtStatus> {
+        // SAFETY: the callback is that for a device with a `C`.
+        unsafe { Timer::passive(self, Some(evt_timer_func::<C>)) }
+    }
+
+    /// Makes the device's pass-through; see [`Operations::evt_request_completion_routine`].
+    pub fn pass_through(&self) -> Result<PassThrough, NtStatus> {
+        // SAFETY: the callback is that for a device with a `C`.
+        unsafe { PassThrough::create(self, Some(evt_request_completion_routine::<C>)) }
+    }
+
+    /// What a request of the device's is marked cancelable with; see [`Operations::evt_request_cancel`].
+    pub const fn evt_request_cancel(&self) -> EvtRequestCancel {
+        // SAFETY: the callback is that for a device with a `C`.
+        unsafe { EvtRequestCancel::new(evt_request_cancel::<C>) }
+    }
+
+    /// Lets device controls in and puts the context in its place. Comes last: until then they pass by.
+    pub fn open(self, context: C) -> Result<(), NtStatus> {
+        #[allow(clippy::cast_possible_truncation, reason = "0x0E")]
+        const MAJOR_FUNCTION: UCHAR = IRP_MJ_DEVICE_CONTROL as UCHAR;
+        // SAFETY: the callback is that for a device with a `C`.
+        unsafe {
+            self.open_with(
+                context,
+                MAJOR_FUNCTION,
+                Some(evt_device_wdm_irp_dispatch::<C>),
+            )
+        }
+    }
+}
+
+/// The context of an object that is calling back.
+///
+/// # Safety
+/// The object lives, and outlives `'a`.
+unsafe fn context<'a, C: Context>(object: WDFOBJECT) -> Option<&'a C> {
+    // SAFETY: the caller's.
+    unsafe { ContextSpace::of(object) }.and_then(ContextSpace::get)
+}
+
+/// The context whose place a callback was given.
+///
+/// # Safety
+/// The device's context space is for a `C`, and outlives `'a`.
+unsafe fn in_place<'a, C: Context>(space: WDFCONTEXT) -> Option<&'a C> {
+    // SAFETY: the caller's.
+    unsafe { &*space.cast::<ContextSpace<C>>() }.get()
+}
+
+/// What it returns is what was returned to it: the IRP is out of its hands either way.
+unsafe extern "C" fn evt_device_wdm_irp_dispatch<C: Operations>(
+    device: WDFDEVICE,
+    _major: UCHAR,
+    _minor: UCHAR,
+    code: ULONG,
+    driver_context: WDFCONTEXT,
+    irp: PIRP,
+    dispatch_context: WDFCONTEXT,
+) -> NTSTATUS {
+    if C::claims(code) {
+        // SAFETY: all are the framework's own.
+        return unsafe { claimed::<C>(device, code, driver_context, irp, dispatch_context) };
+    }
+    // SAFETY: device, IRP and context are those given to this callback.
+    unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) }
+}
+
+/// # Safety
+/// The arguments are those of `EvtDeviceWdmIrpDispatch`.
+#[inline(never)]
+unsafe fn claimed<C: Operations>(
+    device: WDFDEVICE,
+    code: ULONG,
+    driver_context: WDFCONTEXT,
+    irp: PIRP,
+    dispatch_context: WDFCONTEXT,
+) -> NTSTATUS {
+    // SAFETY: `open` gave the context space of the device, which outlives its callback.
+    let context = unsafe { in_place::<C>(driver_context) };
+    match context.map(|context| context.evt_device_wdm_irp_dispatch(code)) {
+        Some(Route::Queue(queue)) => {
+            // SAFETY: device and IRP are those given to the callback, the queue is the device's.
+            unsafe {
+                call_unsafe!(
+                    WdfDeviceWdmDispatchIrpToIoQueue,
+                    device,
+                    irp,
+                    queue.raw(),
+                    0
+                )
+            }
+        }
+        Some(Route::Complete(status)) => {
+            // SAFETY: the IRP is ours until it is dispatched or completed.
+            unsafe { complete(irp, status) };
+            status.0
+        }
+        // SAFETY: as in the callback.
+        None => unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) },
+    }
+}
+
+/// # Safety
+/// The IRP is the caller's to complete, and isn't touched afterwards.
+unsafe fn complete(irp: PIRP, status: NtStatus) {
+    #[allow(clippy::cast_possible_truncation, reason = "0")]
+    const PRIORITY_BOOST: CCHAR = IO_NO_INCREMENT as CCHAR;
+    // SAFETY: the caller's.
+    let io_status = unsafe { &mut (*irp).IoStatus };
+    io_status.__bindgen_anon_1.Status = status.0;
+    io_status.Information = 0;
+    // SAFETY: the caller's.
+    unsafe { IofCompleteRequest(irp, PRIORITY_BOOST) };
+}
+
+unsafe extern "C" fn evt_io_device_control<C: Operations>(
+    queue: WDFQUEUE,
+    request: WDFREQUEST,
+    _output_length: usize,
+    _input_length: usize,
+    code: ULONG,
+) {
+    // SAFETY: the queue presents the request to this callback alone.
+    let request = unsafe { Request::new(request) };
+    // SAFETY: the framework gives a live queue.
+    let device = unsafe { call_unsafe!(WdfIoQueueGetDevice, queue) };
+    // SAFETY: the device outlives its queue's callback.
+    match unsafe { context::<C>(device.cast()) } {
+        Some(context) => context.evt_io_device_control(request, code),
+        None => request.complete(NtStatus::INVALID_DEVICE_STATE),
+    }
+}
+
+unsafe extern "C" fn evt_io_queue_state<C: Operations>(_queue: WDFQUEUE, space: WDFCONTEXT) {
+    // SAFETY: `manual` gave the context space of the device, which outlives its queue's callback.
+    if let Some(context) = unsafe { in_place::<C>(space) } {
+        context.evt_io_queue_state();
+    }
+}
+
+unsafe extern "C" fn evt_work_item<C: Operations>(work_item: WDFWORKITEM) {
+    // SAFETY: the framework gives a live work item; its parent is the device.
+    let device = unsafe { call_unsafe!(WdfWorkItemGetParentObject, work_item) };
+    // SAFETY: the device outlives its work item's callback.
+    if let Some(context) = unsafe { context::<C>(device) } {
+        context.evt_work_item();
+    }
+}
+
+unsafe extern "C" fn evt_request_cancel<C: Operations>(request: WDFREQUEST) {
+    // SAFETY: the framework gives a live request of a queue.
+    let queue = unsafe { call_unsafe!(WdfRequestGetIoQueue, request) };
+    // SAFETY: the queue outlives its requests.
+    let device = unsafe { call_unsafe!(WdfIoQueueGetDevice, queue) };
+    // SAFETY: the device outlives its requests, and this one isn't completed before the callback is over.
+    if let Some(context) = unsafe { context::<C>(device.cast()) } {
+        context.evt_request_cancel();
+    }
+}
+
+unsafe extern "C" fn evt_request_completion_routine<C: Operations>(
+    _request: WDFREQUEST,
+    _target: WDFIOTARGET,
+    params: PWDF_REQUEST_COMPLETION_PARAMS,
+    slot: WDFCONTEXT,
+) {
+    // SAFETY: the arguments are the callback's own; `pass_through` made it for a device with a `C`.
+    let (returned, space) = unsafe { Returned::new::<C>(params, slot) };
+    if let Some(context) = space.get() {
+        context.evt_request_completion_routine(returned);
+    }
+}
+
+unsafe extern "C" fn evt_timer_func<C: Operations>(timer: WDFTIMER) {
+    // SAFETY: the framework gives a live timer; its parent is the device.
+    let device = unsafe { call_unsafe!(WdfTimerGetParentObject, timer) };
+    // SAFETY: the device outlives its timer's callback.
+    if let Some(context) = unsafe { context::<C>(device) } {
+        context.evt_timer_func();
+    }
+}
+
+unsafe extern "C" fn evt_device_d0_entry<C: Operations>(
+    device: WDFDEVICE,
+    _previous_state: WDF_POWER_DEVICE_STATE,
+) -> NTSTATUS {
+    // SAFETY: the device outlives its callback.
+    if let Some(context) = unsafe { context::<C>(device.cast()) } {
+        context.evt_device_d0_entry();
+    }
+    STATUS_SUCCESS
+}
+
+unsafe extern "C" fn evt_device_self_managed_io_flush<C: Operations>(device: WDFDEVICE) {
+    // SAFETY: the device outlives its callback.
+    if let Some(context) = unsafe { context::<C>(device.cast()) } {
+        context.evt_device_self_managed_io_flush();
+    }
+}
+
+unsafe extern "C" fn evt_cleanup_callback<C: Operations>(device: WDFOBJECT) {
+    // SAFETY: the device outlives its callback.
+    if let Some(context) = unsafe { context::<C>(device) } {
+        context.evt_cleanup_callback();
+    }
+}
