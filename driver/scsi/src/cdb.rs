@@ -1,7 +1,9 @@
-//! The four command descriptor blocks, and the control codes that ask for them.
+//! The four command descriptor blocks.
 //!
 //! RESERVE and RELEASE of a whole logical unit for this initiator: no third party, no extent, no
 //! parameter list (SPC-2 7.16, 7.17, 7.21, 7.22). All bytes after the operation code are zero.
+
+use crate::control::Control;
 
 /// What the caller wants of the logical unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,19 +47,12 @@ impl Cdb {
 }
 
 impl Command {
-    /// The command that an I/O control code asks for.
-    ///
-    /// `IOCTL_STORAGE_RESERVE` and `IOCTL_STORAGE_RELEASE` have older spellings of the same
-    /// function number under the device types of disks, CD-ROMs and tapes (`ntdddisk.h`,
-    /// `ntddcdrm.h`, `ntddtape.h`); classpnp takes all for the storage ones
-    /// (microsoft/Windows-driver-samples, storage/class/classpnp/src/class.c,
-    /// `ClassDeviceControl`).
+    /// The command that an I/O control code asks for: see [`Control::of`].
     #[must_use]
     #[inline]
     pub const fn from_ioctl(code: u32) -> Option<Self> {
-        match code {
-            0x002D_4810 | 0x0007_4810 | 0x0002_4810 | 0x001F_4810 => Some(Self::Reserve),
-            0x002D_4814 | 0x0007_4814 | 0x0002_4814 | 0x001F_4814 => Some(Self::Release),
+        match Control::of(code) {
+            Control::Serve(command) => Some(command),
             _ => None,
         }
     }

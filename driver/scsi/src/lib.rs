@@ -1,14 +1,16 @@
-//! SCSI RESERVE and RELEASE as one node sends them: the commands ([`cdb`]), sense data ([`sense`]),
-//! what an answer means to the caller ([`verdict`]), one operation as a state machine
-//! ([`operation`]), and what the node then knows of its reservation ([`state`]).
+//! SCSI RESERVE and RELEASE as one node sends them: the control codes that ask for them
+//! ([`control`]), the commands ([`cdb`]), sense data ([`sense`]), what an answer means to the caller
+//! ([`verdict`]), one operation as a state machine ([`operation`]), and what the node then knows of
+//! its reservation ([`state`]).
 //!
 //! Nothing here knows KMDF, allocates or panics: the driver, the model checker and the fuzzer step
-//! the same types.
+//! the same types. What passes between the driver and these types is small enough for registers,
+//! since all of it happens under a lock.
 //!
 //! A RESERVE of a logical unit that another initiator holds:
 //!
 //! ```
-//! use scsi_reserve::{Action, Answer, Command, Event, NtStatus, Operation, Policy};
+//! use scsi_reserve::{Action, Answer, Command, Event, NtStatus, Operation, Policy, Verdict};
 //!
 //! let mut operation = Operation::new(Policy::default());
 //! assert_eq!(operation.step(Event::Start(Command::Reserve)), Action::Mark);
@@ -22,6 +24,7 @@
 //!     scsi_status: 0x18,
 //!     sense: &[],
 //! };
+//! let conflict = Verdict::of(&conflict);
 //! assert_eq!(operation.step(Event::Answered(conflict)), Action::Unmark);
 //! assert_eq!(
 //!     operation.step(Event::Unmarked(NtStatus::SUCCESS)),
@@ -32,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cdb;
+pub mod control;
 pub mod ntstatus;
 pub mod operation;
 pub mod sense;
@@ -39,6 +43,7 @@ pub mod state;
 pub mod verdict;
 
 pub use cdb::{Cdb, Command, Form};
+pub use control::Control;
 pub use ntstatus::NtStatus;
 pub use operation::{Action, Event, Operation, Policy};
 pub use sense::{SENSE_KEYS, Sense};

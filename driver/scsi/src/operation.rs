@@ -19,11 +19,12 @@
 //! | --- | --- | --- | --- |
 //! | Idle | Start | `Mark` | Marking |
 //! | Idle | Start, the device is gone | `Finish` | Idle |
+//! | any but Idle | Start | `Refuse`: the request stays with who brought it | the same |
 //! | Marking | Marked, refused | `Finish`: there is nothing to unmark | Idle |
 //! | Marking | Marked | `Prepare`, or if a stop was recorded *end* | Preparing |
 //! | Preparing | Ready | `Send`, or if a stop was recorded *end* | Out |
-//! | Preparing, Out | Refused | *judge* | |
-//! | Out | Answered | *judge* | |
+//! | Preparing | `FormatFailed` | *judge* | |
+//! | Out | Refused, Answered | *judge* | |
 //! | Waiting | `DelayOver` | `Prepare`, or if a stop was recorded *end* | Preparing |
 //! | Waiting | WaitStopped(true) | *end* | |
 //! | Waiting | WaitStopped(false) | `Nothing`: `DelayOver` follows | Waiting |
@@ -33,6 +34,7 @@
 //! | Ended | Unmarked, won | `Finish` | Idle |
 //! | Ended | Unmarked, lost | `Nothing`, or after `CancelDone` `Finish` | Ended, or Idle |
 //! | Ended, only the canceller is left | `CancelDone` | `Finish` | Idle |
+//! | any | `ResetPassed`, `PoweredUp` | `Nothing`; a command that is out tells no longer who holds the unit | the same |
 //! | any other | | `Nothing` | the same |
 //!
 //! *judge*: proof ends with success, whatever was asked; else a recorded stop ends; else the
@@ -44,14 +46,17 @@
 //! call `WdfRequestCancelSentRequest`, which would hit the next operation's send. If it came and
 //! left, `Finish`.
 //!
-//! An event that cannot happen in a phase changes nothing and is answered `Nothing`.
+//! An event that cannot happen in a phase changes nothing and is answered `Nothing`; but a request
+//! that comes while another is in hand is answered `Refuse`, so that it can't be lost.
 
 use crate::cdb::{Cdb, Command, Form};
 use crate::ntstatus::NtStatus;
-use crate::verdict::{Answer, Outcome, Retry, Verdict};
+use crate::verdict::{Outcome, Retry, Verdict};
 
-/// How many unit attentions one operation sends again after. A target may hold several, and each
-/// takes a command to report: they say nothing against this one, so that they are no retries.
+/// How many unit attentions one operation sends again after at once. A target may hold several, and
+/// each takes a command to report: they say nothing against this one, so that they are no retries.
+/// After these the target reports a state that lasts (RDAC's 8Bh/02h, quiescence in progress, for
+/// one: torvalds/linux, `drivers/scsi/device_handler/scsi_dh_rdac.c`): a passing trouble.
 const MAX_ATTENTIONS: u32 = 8;
 
 /// classpnp's `NOT_READY_RETRY_INTERVAL` (microsoft/Windows-driver-samples,
@@ -61,8 +66,8 @@ const NOT_READY_DELAY_MS: u32 = 10_000;
 /// What an operation may do, from the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
-    /// How often one operation is sent again in all, apart from unit attentions and the change of
-    /// form.
+    /// How often one operation is sent again in all, apart from the first eight unit attentions and
+    /// the change of form.
     pub max_retries: u32,
     /// The delay before sending again, in milliseconds.
     pub retry_delay_ms: u32,
@@ -87,17 +92,19 @@ impl Default for Policy {
 
 /// What happened to the request in hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Event<'a> {
-    /// The queue presented a request.
+pub enum Event {
+    /// A request was taken from the queue.
     Start(Command),
     /// `WdfRequestMarkCancelableEx` returned.
     Marked(NtStatus),
     /// The pass-through is formatted, and the next thing is to send it.
     Ready,
-    /// The format failed, or `WdfRequestSend` returned FALSE: no completion routine runs.
+    /// The pass-through can't be reused or formatted, with the NTSTATUS that says why.
+    FormatFailed(NtStatus),
+    /// `WdfRequestSend` returned FALSE: no completion routine runs. With `WdfRequestGetStatus`.
     Refused(NtStatus),
-    /// The pass-through's completion routine runs.
-    Answered(Answer<'a>),
+    /// The pass-through's completion routine runs; what it brings is read before the lock is taken.
+    Answered(Verdict),
     /// The timer's callback runs.
     DelayOver,
     /// What `WdfTimerStop(FALSE)` returned, under the lock hold that asked for it.
@@ -111,7 +118,16 @@ pub enum Event<'a> {
     Unmarked(NtStatus),
     /// The device is being removed. Also reported when no operation is in hand.
     Gone,
+    /// A reset of the disk or its bus, asked for by somebody on this node, passes the filter. Also
+    /// reported when no operation is in hand.
+    ResetPassed,
+    /// The device came back from low power, in which its target may have lost the reservation. Also
+    /// reported when no operation is in hand.
+    PoweredUp,
 }
+
+// It is passed about in two registers.
+const _: () = assert!(size_of::<Event>() == 16);
 
 /// What the one who reported an event does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,7 +160,12 @@ pub enum Action {
     /// with Information 0. The machine is idle already, so that the completion may present the next
     /// request.
     Finish(NtStatus),
+    /// Another request is in hand, and nothing has become of this one: it is still the reporter's, to
+    /// be put back to the queue or completed. Only [`Event::Start`] is answered so.
+    Refuse,
 }
+
+const _: () = assert!(size_of::<Action>() == 8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
@@ -196,35 +217,39 @@ pub struct Operation {
     /// The form that a new operation begins with.
     remembered: Form,
     phase: Phase,
-    hand: Hand,
+    current: Current,
 }
 
-/// What is known of the operation in hand, or of the last one.
+/// The operation in hand, or the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Hand {
+struct Current {
     command: Command,
     form: Form,
     stop: Option<Stop>,
     canceller: Canceller,
+    outcome: Outcome,
+    /// What ends reservations happened while the command was out: before the target executed it, or
+    /// after.
+    overtaken: bool,
     sends: u32,
     retries: u32,
     attentions: u32,
     verdict: Option<Verdict>,
-    outcome: Outcome,
 }
 
-impl Hand {
+impl Current {
     const fn new(command: Command, form: Form) -> Self {
         Self {
             command,
             form,
             stop: None,
             canceller: Canceller::Away,
+            outcome: Outcome::NotExecuted,
+            overtaken: false,
             sends: 0,
             retries: 0,
             attentions: 0,
             verdict: None,
-            outcome: Outcome::NotExecuted,
         }
     }
 }
@@ -238,41 +263,40 @@ impl Operation {
             gone: false,
             remembered: Form::Six,
             phase: Phase::Idle,
-            hand: Hand::new(Command::Release, Form::Six),
+            current: Current::new(Command::Release, Form::Six),
         }
     }
 
     /// Takes an event, and says what to do about it. At any IRQL, under the device's lock.
-    pub fn step(&mut self, event: Event<'_>) -> Action {
-        match (self.phase, event) {
-            (Phase::Idle, Event::Start(command)) => self.start(command),
-            (Phase::Marking, Event::Marked(status)) => self.marked(status),
-            (Phase::Preparing, Event::Ready) => self.ready(),
-            (Phase::Preparing | Phase::Out, Event::Refused(status)) => {
+    #[inline]
+    pub fn step(&mut self, event: Event) -> Action {
+        match event {
+            Event::Start(command) => self.start(command),
+            Event::Marked(status) if self.phase == Phase::Marking => self.marked(status),
+            Event::Ready if self.phase == Phase::Preparing => self.ready(),
+            Event::FormatFailed(status) if self.phase == Phase::Preparing => {
+                self.judge(Verdict::of_failed_format(status))
+            }
+            Event::Refused(status) if self.phase == Phase::Out => {
                 self.judge(Verdict::of_refused(status))
             }
-            (Phase::Out, Event::Answered(answer)) => self.judge(Verdict::of(&answer)),
-            (Phase::Waiting, Event::DelayOver) => self.prepare(),
-            (Phase::Waiting, Event::WaitStopped(true)) => self.wait_stopped(),
-            (
-                Phase::Ended {
-                    status,
-                    awaits: Awaits::Unmarked,
-                },
-                Event::Unmarked(won),
-            ) => self.unmarked(status, won),
-            (_, Event::CancelAsked) => self.cancel_asked(),
-            (_, Event::CancelDone) => self.cancel_done(),
-            (_, Event::Gone) => {
-                self.gone = true;
-                self.stop(Stop::Gone)
-            }
+            Event::Answered(verdict) if self.phase == Phase::Out => self.judge(verdict),
+            Event::DelayOver if self.phase == Phase::Waiting => self.prepare(),
+            Event::WaitStopped(true) if self.phase == Phase::Waiting => self.wait_stopped(),
+            Event::Unmarked(unmark) => self.unmarked(unmark),
+            Event::CancelAsked => self.cancel_asked(),
+            Event::CancelDone => self.cancel_done(),
+            Event::Gone => self.gone(),
+            Event::ResetPassed | Event::PoweredUp => self.overtake(),
             _ => Action::Nothing,
         }
     }
 
     fn start(&mut self, command: Command) -> Action {
-        self.hand = Hand::new(command, self.remembered);
+        if self.phase != Phase::Idle {
+            return Action::Refuse;
+        }
+        self.current = Current::new(command, self.remembered);
         if self.gone {
             return self.finish(NtStatus::DEVICE_NOT_CONNECTED);
         }
@@ -286,11 +310,11 @@ impl Operation {
             return self.prepare();
         }
         // Refused by a purge too, and then it is removal that came first.
-        self.finish(self.hand.stop.map_or(status, Stop::status))
+        self.finish(self.current.stop.map_or(status, Stop::status))
     }
 
     fn prepare(&mut self) -> Action {
-        if let Some(stop) = self.hand.stop {
+        if let Some(stop) = self.current.stop {
             return self.end(stop.status());
         }
         self.phase = Phase::Preparing;
@@ -298,20 +322,21 @@ impl Operation {
     }
 
     fn ready(&mut self) -> Action {
-        if let Some(stop) = self.hand.stop {
+        if let Some(stop) = self.current.stop {
             return self.end(stop.status());
         }
         self.phase = Phase::Out;
-        self.hand.sends = self.hand.sends.saturating_add(1);
+        self.current.overtaken = false;
+        self.current.sends = self.current.sends.wrapping_add(1);
         Action::Send
     }
 
     fn judge(&mut self, verdict: Verdict) -> Action {
         self.note(verdict);
-        if verdict.status.is_success() {
+        if verdict.status == NtStatus::SUCCESS {
             return self.end(verdict.status);
         }
-        if let Some(stop) = self.hand.stop {
+        if let Some(stop) = self.current.stop {
             return self.end(stop.status());
         }
         let Some(milliseconds) = self.delay(verdict.retry) else {
@@ -323,15 +348,17 @@ impl Operation {
 
     /// What a verdict tells apart from what to do next, a stop or not.
     fn note(&mut self, verdict: Verdict) {
-        self.hand.verdict = Some(verdict);
-        self.hand.outcome = match (self.hand.outcome, verdict.outcome) {
-            (Outcome::Unknown, Outcome::NotExecuted) => Outcome::Unknown,
-            (_, latest) => latest,
+        let current = &mut self.current;
+        current.verdict = Some(verdict);
+        current.outcome = match verdict.outcome {
+            Outcome::NotExecuted if current.outcome == Outcome::Unknown => Outcome::Unknown,
+            Outcome::Executed | Outcome::Conflict if current.overtaken => Outcome::Unknown,
+            latest => latest,
         };
         if verdict.retry == Retry::AtOnce {
-            self.hand.attentions = self.hand.attentions.saturating_add(1);
+            current.attentions = current.attentions.wrapping_add(1);
         }
-        if self.hand.form == Form::Ten {
+        if current.form == Form::Ten {
             self.remembered = match verdict.outcome {
                 Outcome::Executed | Outcome::Conflict => Form::Ten,
                 _ if verdict.status == NtStatus::INVALID_DEVICE_REQUEST => Form::Six,
@@ -343,46 +370,60 @@ impl Operation {
     /// The milliseconds after which a retry is due; `None` if there is to be none, or its cap is
     /// spent.
     fn delay(&mut self, retry: Retry) -> Option<u32> {
+        let current = &mut self.current;
         let milliseconds = match retry {
             Retry::No => return None,
-            Retry::AtOnce => return (self.hand.attentions <= MAX_ATTENTIONS).then_some(0),
+            Retry::AtOnce if current.attentions <= MAX_ATTENTIONS => return Some(0),
+            Retry::AtOnce | Retry::AfterDelay => self.policy.retry_delay_ms,
+            Retry::AfterTenSeconds => NOT_READY_DELAY_MS,
             Retry::TenByteForm => {
-                let allowed = self.policy.ten_byte_fallback && self.hand.form == Form::Six;
+                let allowed = self.policy.ten_byte_fallback && current.form == Form::Six;
                 if allowed {
-                    self.hand.form = Form::Ten;
+                    current.form = Form::Ten;
                 }
                 return allowed.then_some(0);
             }
-            Retry::AfterDelay => self.policy.retry_delay_ms,
-            Retry::AfterTenSeconds => NOT_READY_DELAY_MS,
         };
-        let allowed = self.hand.retries < self.policy.max_retries;
-        self.hand.retries = self.hand.retries.saturating_add(allowed.into());
+        let allowed = current.retries < self.policy.max_retries;
+        current.retries = current.retries.wrapping_add(allowed.into());
         allowed.then_some(milliseconds)
     }
 
     fn wait_stopped(&mut self) -> Action {
-        match self.hand.stop {
+        match self.current.stop {
             Some(stop) => self.end(stop.status()),
             None => Action::Nothing,
         }
     }
 
     fn cancel_asked(&mut self) -> Action {
-        if self.phase == Phase::Idle || self.hand.canceller != Canceller::Away {
+        if self.phase == Phase::Idle || self.current.canceller != Canceller::Away {
             return Action::Nothing;
         }
-        self.hand.canceller = Canceller::Inside;
+        self.current.canceller = Canceller::Inside;
         self.stop(Stop::Cancelled)
+    }
+
+    fn gone(&mut self) -> Action {
+        self.gone = true;
+        let _ = self.overtake();
+        self.stop(Stop::Gone)
+    }
+
+    /// The answer to a command that is out may be older than this: its caller is told, but it says
+    /// nothing of now.
+    fn overtake(&mut self) -> Action {
+        self.current.overtaken |= self.phase == Phase::Out;
+        Action::Nothing
     }
 
     /// The first reason to stop wins, and acts: a second finds the pass-through or the timer
     /// already told.
     fn stop(&mut self, reason: Stop) -> Action {
-        if self.phase == Phase::Idle || self.hand.stop.is_some() {
+        if self.phase == Phase::Idle || self.current.stop.is_some() {
             return Action::Nothing;
         }
-        self.hand.stop = Some(reason);
+        self.current.stop = Some(reason);
         match self.phase {
             Phase::Out => Action::CancelSent,
             Phase::Waiting => Action::StopTimer,
@@ -391,7 +432,7 @@ impl Operation {
     }
 
     fn end(&mut self, status: NtStatus) -> Action {
-        let (awaits, action) = match self.hand.canceller {
+        let (awaits, action) = match self.current.canceller {
             Canceller::Away => (Awaits::Unmarked, Action::Unmark),
             Canceller::Inside => (Awaits::CancelDone, Action::Nothing),
             Canceller::Done => return self.finish(status),
@@ -400,18 +441,25 @@ impl Operation {
         action
     }
 
-    fn unmarked(&mut self, status: NtStatus, unmark: NtStatus) -> Action {
+    fn unmarked(&mut self, unmark: NtStatus) -> Action {
+        let Phase::Ended {
+            status,
+            awaits: Awaits::Unmarked,
+        } = self.phase
+        else {
+            return Action::Nothing;
+        };
         if unmark != NtStatus::CANCELLED {
             return self.finish(status);
         }
         // A cancel that overtakes the end is heard, but not against proof, nor if it is the purge
         // of a removal.
-        let status = match self.hand.stop {
-            _ if status.is_success() => status,
+        let status = match self.current.stop {
+            _ if status == NtStatus::SUCCESS => status,
             Some(Stop::Gone) => status,
             _ => NtStatus::CANCELLED,
         };
-        if self.hand.canceller == Canceller::Done {
+        if self.current.canceller == Canceller::Done {
             return self.finish(status);
         }
         self.phase = Phase::Ended {
@@ -422,10 +470,10 @@ impl Operation {
     }
 
     fn cancel_done(&mut self) -> Action {
-        if self.hand.canceller != Canceller::Inside {
+        if self.current.canceller != Canceller::Inside {
             return Action::Nothing;
         }
-        self.hand.canceller = Canceller::Done;
+        self.current.canceller = Canceller::Done;
         match self.phase {
             Phase::Ended {
                 status,
@@ -443,13 +491,13 @@ impl Operation {
     /// The command block of the send being prepared.
     #[must_use]
     pub const fn cdb(&self) -> Cdb {
-        Cdb::new(self.hand.command, self.hand.form)
+        Cdb::new(self.current.command, self.current.form)
     }
 
     /// What the operation in hand wants.
     #[must_use]
     pub const fn command(&self) -> Command {
-        self.hand.command
+        self.current.command
     }
 
     /// The form remembered for the device.
@@ -467,32 +515,33 @@ impl Operation {
     /// How often the operation was sent.
     #[must_use]
     pub const fn sends(&self) -> u32 {
-        self.hand.sends
+        self.current.sends
     }
 
     /// How many of the retries that [`Policy::max_retries`] counts were made.
     #[must_use]
     pub const fn retries(&self) -> u32 {
-        self.hand.retries
+        self.current.retries
     }
 
     /// How many unit attentions the operation met, and so kept from whoever else would have met
     /// them.
     #[must_use]
     pub const fn attentions(&self) -> u32 {
-        self.hand.attentions
+        self.current.attentions
     }
 
     /// The verdict on the last send, if there was one.
     #[must_use]
+    #[inline]
     pub const fn verdict(&self) -> Option<Verdict> {
-        self.hand.verdict
+        self.current.verdict
     }
 
     /// What is known of the reservation after all sends so far; what was known before still holds
-    /// if there was none.
+    /// if there was none. An answer that something overtook which ends reservations tells nothing.
     #[must_use]
     pub const fn outcome(&self) -> Outcome {
-        self.hand.outcome
+        self.current.outcome
     }
 }

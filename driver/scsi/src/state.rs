@@ -10,15 +10,18 @@
 //! | RESERVE executed | held by us |
 //! | RELEASE executed | not ours; it may be free or another's |
 //! | RESERVATION CONFLICT | held by another |
-//! | the command was not executed | what was known before |
-//! | a unit attention (a reset, a preemption), a lost path, a timeout, a cancel of a sent command, a failed send, any other answer | nothing |
-//! | the device is removed, or came back from low power | nothing |
+//! | the command was not executed (the target was busy or not ready, the target or the port refused it, the format failed) | what was known before |
+//! | a unit attention (a reset, a preemption), a lost path, "no such unit", a timeout, a cancel of a sent command, a refused send, any other answer | nothing |
+//! | somebody on this node asked for a reset, the device is removed, or came back from low power; and a RESERVE or RELEASE that was out meanwhile is answered | nothing |
+//!
+//! Where persistent reservations are in use, "held by us" is more than a RESERVE's GOOD says: a
+//! registrant gets it and reserves nothing (SPC-4 5.12.3).
 
 use crate::cdb::{Command, Form};
 use crate::ntstatus::NtStatus;
 use crate::operation::{Action, Event, Operation};
 use crate::sense::Sense;
-use crate::verdict::{Outcome, Retry, SCSI_STATUS_UNTOUCHED};
+use crate::verdict::{Outcome, Retry, SCSI_STATUS_UNTOUCHED, Verdict};
 
 /// The control code that asks for a [`ReservationState`]: `CTL_CODE(0x8016, 0x816, METHOD_BUFFERED,
 /// FILE_READ_ACCESS)`.
@@ -188,23 +191,27 @@ impl ReservationState {
     }
 
     /// Notes one step of the machine: the event, what it was answered, and the machine after it.
+    ///
+    /// `now` is asked for the interrupt time only if what is known has changed.
+    #[inline]
     pub fn note(
         &mut self,
-        event: &Event<'_>,
+        event: &Event,
         action: Action,
         operation: &Operation,
         now: impl FnOnce() -> u64,
     ) {
         match event {
-            Event::Start(_) => {
+            Event::Start(_) if action != Action::Refuse => {
                 count(&mut self.requests);
                 self.answer_is(NONE, None);
             }
-            Event::Answered(answer) => {
-                self.judged(answer.status_byte(), action, operation, now);
+            Event::Answered(_) | Event::Refused(_) | Event::FormatFailed(_) => {
+                self.answered(action, operation, now);
             }
-            Event::Refused(_) => self.judged(NONE, action, operation, now),
-            Event::Gone => self.learn(Knowledge::Unknown, now),
+            Event::Gone | Event::ResetPassed | Event::PoweredUp => {
+                self.learn(Knowledge::Unknown, now);
+            }
             _ => {}
         }
         if let Action::Finish(status) = action {
@@ -215,43 +222,36 @@ impl ReservationState {
         }
     }
 
-    /// The device came back from low power, in which its target may have lost the reservation.
-    pub fn resumed(&mut self, now: impl FnOnce() -> u64) {
-        self.learn(Knowledge::Unknown, now);
-    }
-
-    fn judged(
-        &mut self,
-        scsi_status: u8,
-        action: Action,
-        operation: &Operation,
-        now: impl FnOnce() -> u64,
-    ) {
+    fn answered(&mut self, action: Action, operation: &Operation, now: impl FnOnce() -> u64) {
         let Some(verdict) = operation.verdict() else {
             return;
         };
-        self.answer_is(scsi_status, verdict.sense);
-        let command = operation.command();
-        match (verdict.outcome, command) {
-            (Outcome::Executed, Command::Reserve) => count(&mut self.reserves),
-            (Outcome::Executed, Command::Release) => count(&mut self.releases),
-            (Outcome::Conflict, _) => count(&mut self.conflicts),
-            _ if verdict.status == NtStatus::IO_TIMEOUT => count(&mut self.timeouts),
-            _ => {}
-        }
-        match (verdict.retry, action) {
-            (Retry::AtOnce, _) => count(&mut self.unit_attentions),
-            (Retry::AfterDelay | Retry::AfterTenSeconds, Action::StartTimer { .. }) => {
-                count(&mut self.retries);
-            }
-            _ => {}
-        }
+        self.answer_is(verdict.scsi_status, verdict.sense);
+        self.count_answer(&verdict, action, operation.command());
         self.cdb_length = match operation.form() {
             Form::Six => 6,
             Form::Ten => 10,
         };
-        if let Some(knowledge) = Knowledge::of(command, verdict.outcome) {
+        if let Some(knowledge) = Knowledge::of(operation.command(), operation.outcome()) {
             self.learn(knowledge, now);
+        }
+    }
+
+    fn count_answer(&mut self, verdict: &Verdict, action: Action, command: Command) {
+        match (verdict.outcome, command) {
+            (Outcome::Executed, Command::Reserve) => return count(&mut self.reserves),
+            (Outcome::Executed, Command::Release) => return count(&mut self.releases),
+            (Outcome::Conflict, _) => return count(&mut self.conflicts),
+            _ => {}
+        }
+        if verdict.status == NtStatus::IO_TIMEOUT {
+            count(&mut self.timeouts);
+        }
+        if verdict.retry == Retry::AtOnce {
+            count(&mut self.unit_attentions);
+        }
+        if let Action::StartTimer { milliseconds: 1.. } = action {
+            count(&mut self.retries);
         }
     }
 
@@ -272,5 +272,5 @@ impl ReservationState {
 }
 
 const fn count(counter: &mut u64) {
-    *counter = counter.saturating_add(1);
+    *counter = counter.wrapping_add(1);
 }

@@ -13,11 +13,15 @@
 //! Lines that begin with `model: ` are JSON, for `cargo xtask report`.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::mem::take;
 use std::time::Instant;
 
-use scsi_reserve::{Action, Answer, Command, Event, NtStatus, Operation, Policy};
+use scsi_reserve::{
+    Action, Answer, Command, Event, Knowledge, NtStatus, Operation, Policy, ReservationState,
+    Verdict,
+};
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 
 /// How the rules of the lock are read. The wrong readings each lost a race in a driver written
@@ -45,6 +49,12 @@ struct World {
     failures: u8,
     /// How many sends the port answers only when they are cancelled.
     hangs: u8,
+    /// How often a request is brought while another is in hand.
+    doubles: u8,
+    /// How many resets and power cycles pass in all.
+    resets: u8,
+    /// The answers that the port has: so many of [`ROWS`], from the first.
+    rows: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +73,9 @@ struct State {
     attentions: u8,
     failures: u8,
     hangs: u8,
+    doubles: u8,
+    resets: u8,
+    knowledge: Knowledge,
     watch: Watch,
     /// What [`Wording::CancelSentWhilePreparing`] keeps from the machine until Ready.
     withheld: Vec<Said>,
@@ -130,6 +143,8 @@ enum Next {
     StartTimer,
     /// With the NTSTATUS.
     Complete(i32),
+    /// The request was brought while another was in hand: back to the queue.
+    PutBack,
 }
 
 /// An event, as the model stores it.
@@ -138,6 +153,7 @@ enum Said {
     Start,
     Marked { refused: bool },
     Ready,
+    FormatFailed(Refusal),
     Refused(Refusal),
     Answered(Class),
     DelayOver,
@@ -145,6 +161,7 @@ enum Said {
     CancelDone,
     Unmarked { lost: bool },
     Gone,
+    ResetPassed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -154,19 +171,9 @@ enum Refusal {
     NoTarget,
 }
 
-/// One answer of each kind that the machine tells apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Class {
-    Proof,
-    Unproved,
-    Conflict,
-    Busy,
-    BecomingReady,
-    Attention,
-    Illegal,
-    TimedOut,
-    Cancelled,
-}
+/// An answer, by its number in [`ROWS`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Class(usize);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Removal {
@@ -187,6 +194,8 @@ struct Watch {
     owed: Option<NtStatus>,
     /// The status of the last answer or refusal.
     last: Option<NtStatus>,
+    /// A reset passed while the command was out.
+    overtaken: bool,
 }
 
 macro_rules! rules {
@@ -205,7 +214,7 @@ macro_rules! rules {
 rules! {
     Once "a caller's request is completed once, and not touched afterwards"
     Unmarked "no request is completed while it can be cancelled, nor unmarked without a mark"
-    NotWhileOut "no request is completed while the pass-through is prepared or out"
+    NotWhileOut "no request is completed while its pass-through is prepared or out"
     OneThread "one thread prepares the pass-through, and only while it is not out"
     OwnSend "no operation cancels the send of another"
     NoneAfterTheEnd "no operation cancels anything after it was finished"
@@ -214,6 +223,8 @@ rules! {
     Bounded "an operation sends once, once for its retry, its unit attention and its other form"
     NoDelay "a stopped operation waits for no delay"
     Alive "nothing acts on a device that is deleted"
+    Known "what is known is what the table says of the last answer, of a reset and of a removal"
+    InHand "a request that comes while another is in hand changes nothing, and is not lost"
     Proof "success is told on proof, and proof as success"
     Reason "without proof the first reason to stop is told, and without a stop the answer"
 }
@@ -238,6 +249,8 @@ enum Step {
     Answer(Class),
     /// The timer expires.
     Expire,
+    /// Somebody on this node has the disk reset, or it comes back from low power.
+    Reset,
     Run(Thread, Luck),
 }
 
@@ -249,7 +262,7 @@ enum Luck {
 }
 
 impl Said {
-    fn event(self, caller: Option<usize>) -> Event<'static> {
+    fn event(self, caller: Option<usize>) -> Event {
         let won = |lost| {
             if lost {
                 NtStatus::CANCELLED
@@ -262,13 +275,15 @@ impl Said {
             Self::Start => Event::Start(Command::Release),
             Self::Marked { refused } => Event::Marked(won(refused)),
             Self::Ready => Event::Ready,
+            Self::FormatFailed(refusal) => Event::FormatFailed(refusal.status()),
             Self::Refused(refusal) => Event::Refused(refusal.status()),
-            Self::Answered(class) => Event::Answered(class.answer()),
+            Self::Answered(class) => Event::Answered(class.verdict()),
             Self::DelayOver => Event::DelayOver,
             Self::CancelAsked => Event::CancelAsked,
             Self::CancelDone => Event::CancelDone,
             Self::Unmarked { lost } => Event::Unmarked(won(lost)),
             Self::Gone => Event::Gone,
+            Self::ResetPassed => Event::ResetPassed,
         }
     }
 }
@@ -292,48 +307,205 @@ impl Refusal {
     }
 }
 
-impl Class {
-    const UNCANCELLED: [Self; 8] = [
-        Self::Proof,
-        Self::Unproved,
-        Self::Conflict,
-        Self::Busy,
-        Self::BecomingReady,
-        Self::Attention,
-        Self::Illegal,
-        Self::TimedOut,
-    ];
+/// What is known after an answer to a command of this node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// That it was executed.
+    Done,
+    /// That another initiator holds the unit.
+    Another,
+    /// What was known before.
+    Same,
+    Nothing,
+}
 
-    fn answer(self) -> Answer<'static> {
-        let (status, scsi_status, sense): (_, _, &[u8]) = match self {
-            Self::Proof => (NtStatus::SUCCESS, 0x00, &[]),
-            Self::Unproved => (NtStatus::SUCCESS, 0xFF, &[]),
-            Self::Conflict => (NtStatus::IO_DEVICE_ERROR, 0x18, &[]),
-            Self::Busy => (NtStatus::IO_DEVICE_ERROR, 0x08, &[]),
-            Self::BecomingReady => (NtStatus::SUCCESS, 0x02, &[0x72, 2, 0x04, 0x01]),
-            Self::Attention => (NtStatus::SUCCESS, 0x02, &[0x72, 6, 0x29, 0x00]),
-            Self::Illegal => (NtStatus::SUCCESS, 0x02, &[0x72, 5, 0x20, 0x00]),
-            Self::TimedOut => (NtStatus::IO_TIMEOUT, 0xFF, &[]),
-            Self::Cancelled => (NtStatus::CANCELLED, 0xFF, &[]),
-        };
-        Answer {
-            status,
-            information: 56 + sense.len(),
-            scsi_status,
-            sense,
-        }
+/// One row of the table of answers, as a port gives it.
+struct Row {
+    what: &'static str,
+    status: u32,
+    scsi_status: u8,
+    sense: &'static [u8],
+    /// What the caller is told if it is the last answer.
+    told: NtStatus,
+    known: Known,
+}
+
+const fn by_scsi(what: &'static str, scsi_status: u8, told: NtStatus, known: Known) -> Row {
+    Row {
+        what,
+        status: 0xC000_0185,
+        scsi_status,
+        sense: &[],
+        told,
+        known,
+    }
+}
+
+const fn by_sense(what: &'static str, sense: &'static [u8], told: NtStatus, known: Known) -> Row {
+    Row {
+        what,
+        status: 0,
+        scsi_status: 0x02,
+        sense,
+        told,
+        known,
+    }
+}
+
+const fn by_nt(what: &'static str, status: u32, told: NtStatus, known: Known) -> Row {
+    Row {
+        what,
+        status,
+        scsi_status: 0xFF,
+        sense: &[],
+        told,
+        known,
+    }
+}
+
+/// All rows that differ in what the machine does or what is known. Those before [`KINDS`] are one of
+/// each kind that the machine tells apart; the first two have a budget or a cause of their own.
+const ROWS: [Row; 29] = {
+    use Known::{Another, Done, Nothing, Same};
+    type Nt = NtStatus;
+    [
+        by_sense(
+            "reset",
+            &[0x72, 6, 0x29, 0x00],
+            Nt::IO_DEVICE_ERROR,
+            Nothing,
+        ),
+        by_nt("cancelled", 0xC000_0120, Nt::IO_DEVICE_ERROR, Nothing),
+        Row {
+            status: 0,
+            ..by_scsi("GOOD", 0x00, Nt::SUCCESS, Done)
+        },
+        by_nt("no proof", 0x0000_0000, Nt::IO_DEVICE_ERROR, Nothing),
+        by_scsi("conflict", 0x18, Nt::DEVICE_BUSY, Another),
+        by_scsi("BUSY", 0x08, Nt::DEVICE_NOT_READY, Same),
+        by_sense(
+            "becoming ready",
+            &[0x72, 2, 0x04, 0x01],
+            Nt::DEVICE_NOT_READY,
+            Same,
+        ),
+        by_sense(
+            "illegal request",
+            &[0x72, 5, 0x20, 0x00],
+            Nt::INVALID_DEVICE_REQUEST,
+            Same,
+        ),
+        by_nt("timeout", 0xC000_00B5, Nt::IO_TIMEOUT, Nothing),
+        // KINDS
+        by_nt("bus reset", 0xC000_0185, Nt::IO_DEVICE_ERROR, Nothing),
+        by_nt("STATUS_TIMEOUT", 0x0000_0102, Nt::IO_DEVICE_ERROR, Nothing),
+        by_nt("port busy", 0x8000_0011, Nt::IO_DEVICE_ERROR, Nothing),
+        by_nt("port not ready", 0xC000_00A3, Nt::DEVICE_NOT_READY, Nothing),
+        by_nt(
+            "port has no medium",
+            0xC000_0013,
+            Nt::NO_MEDIA_IN_DEVICE,
+            Nothing,
+        ),
+        by_nt(
+            "port refuses",
+            0xC000_0010,
+            Nt::INVALID_DEVICE_REQUEST,
+            Same,
+        ),
+        by_nt("gone", 0xC000_000E, Nt::DEVICE_NOT_CONNECTED, Nothing),
+        by_nt(
+            "no memory",
+            0xC000_009A,
+            Nt::INSUFFICIENT_RESOURCES,
+            Nothing,
+        ),
+        by_scsi("TASK ABORTED", 0x40, Nt::IO_DEVICE_ERROR, Nothing),
+        by_scsi("no such status", 0x22, Nt::IO_DEVICE_ERROR, Nothing),
+        by_sense("recovered", &[0x72, 1, 0x17, 0x01], Nt::SUCCESS, Done),
+        Row {
+            status: 0xC000_00B5,
+            ..by_sense(
+                "recovered, too late",
+                &[0x72, 1, 0x17, 0x01],
+                Nt::IO_TIMEOUT,
+                Nothing,
+            )
+        },
+        by_sense(
+            "deferred",
+            &[0x73, 3, 0x11, 0x00],
+            Nt::IO_DEVICE_ERROR,
+            Same,
+        ),
+        by_sense(
+            "aborted",
+            &[0x72, 0xB, 0x4B, 0x00],
+            Nt::IO_DEVICE_ERROR,
+            Nothing,
+        ),
+        by_sense(
+            "no medium",
+            &[0x72, 2, 0x3A, 0x00],
+            Nt::NO_MEDIA_IN_DEVICE,
+            Same,
+        ),
+        by_sense(
+            "formatting",
+            &[0x72, 2, 0x04, 0x04],
+            Nt::DEVICE_NOT_READY,
+            Same,
+        ),
+        by_sense(
+            "no such unit",
+            &[0x72, 5, 0x25, 0x00],
+            Nt::DEVICE_NOT_CONNECTED,
+            Nothing,
+        ),
+        by_sense(
+            "medium",
+            &[0x72, 3, 0x11, 0x00],
+            Nt::DEVICE_DATA_ERROR,
+            Nothing,
+        ),
+        by_sense(
+            "hardware",
+            &[0x72, 4, 0x44, 0x00],
+            Nt::DEVICE_HARDWARE_ERROR,
+            Nothing,
+        ),
+        by_sense("protected", &[0x72, 7, 0x27, 0x00], Nt::ACCESS_DENIED, Same),
+    ]
+};
+
+const KINDS: usize = 9;
+
+impl Class {
+    const ATTENTION: Self = Self(0);
+    const CANCELLED: Self = Self(1);
+
+    fn row(self) -> &'static Row {
+        &ROWS[self.0]
     }
 
-    /// What the caller is told of it, if it is the last answer.
+    fn verdict(self) -> Verdict {
+        let row = self.row();
+        Verdict::of(&Answer {
+            status: NtStatus(row.status.cast_signed()),
+            information: 56 + row.sense.len(),
+            scsi_status: row.scsi_status,
+            sense: row.sense,
+        })
+    }
+
     fn told(self) -> NtStatus {
-        match self {
-            Self::Proof => NtStatus::SUCCESS,
-            Self::Unproved | Self::Attention | Self::Cancelled => NtStatus::IO_DEVICE_ERROR,
-            Self::Conflict => NtStatus::DEVICE_BUSY,
-            Self::Busy | Self::BecomingReady => NtStatus::DEVICE_NOT_READY,
-            Self::Illegal => NtStatus::INVALID_DEVICE_REQUEST,
-            Self::TimedOut => NtStatus::IO_TIMEOUT,
-        }
+        self.row().told
+    }
+}
+
+impl fmt::Debug for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.row().what)
     }
 }
 
@@ -358,6 +530,9 @@ impl Model for World {
             attentions: self.attentions,
             failures: self.failures,
             hangs: self.hangs,
+            doubles: self.doubles,
+            resets: self.resets,
+            knowledge: Knowledge::Unknown,
             watch: Watch::default(),
             withheld: vec![],
             broken: None,
@@ -366,7 +541,7 @@ impl Model for World {
 
     fn actions(&self, state: &State, steps: &mut Vec<Step>) {
         if state.broken.is_none() {
-            state.steps_that_must_come(steps);
+            state.steps_that_must_come(self.rows, steps);
             state.steps_that_may_come(steps);
         }
     }
@@ -382,7 +557,7 @@ impl Model for World {
         let mut properties = rules();
         properties.extend([
             Property::always(ENDS, |_, state: &State| {
-                state.is_going_on() || state.is_done() || state.waits_for_a_hung_port()
+                state.is_going_on(KINDS) || state.is_done() || state.waits_for_a_hung_port()
             }),
             Property::sometimes(
                 "a cancel comes between Ready and the send",
@@ -430,12 +605,17 @@ impl State {
             .all(|caller| matches!(caller, Caller::Completed(_)))
     }
 
-    fn is_going_on(&self) -> bool {
+    fn is_going_on(&self, rows: usize) -> bool {
         let mut steps = vec![];
         if self.threads.is_empty() {
-            self.steps_that_must_come(&mut steps);
+            self.steps_that_must_come(rows, &mut steps);
         }
         self.broken.is_some() || !self.threads.is_empty() || !steps.is_empty()
+    }
+
+    fn first_queued(&self) -> Option<usize> {
+        let mut callers = self.callers.iter();
+        callers.position(|caller| *caller == Caller::Queued)
     }
 
     fn waits_for_a_hung_port(&self) -> bool {
@@ -450,7 +630,7 @@ impl State {
     }
 
     /// What comes sooner or later if nobody does anything.
-    fn steps_that_must_come(&self, steps: &mut Vec<Step>) {
+    fn steps_that_must_come(&self, rows: usize, steps: &mut Vec<Step>) {
         for &thread in &self.threads {
             steps.push(Step::Run(thread, Luck::Good));
             match thread.next {
@@ -467,15 +647,13 @@ impl State {
             cancelled, hangs, ..
         } = self.pass_through
         {
-            if cancelled {
-                steps.push(Step::Answer(Class::Cancelled));
-            }
-            if !hangs {
-                let classes = Class::UNCANCELLED.into_iter();
-                let in_budget =
-                    classes.filter(|&class| class != Class::Attention || self.attentions > 0);
-                steps.extend(in_budget.map(Step::Answer));
-            }
+            let possible = |class: &Class| match *class {
+                Class::CANCELLED => cancelled,
+                Class::ATTENTION => !hangs && self.attentions > 0,
+                _ => !hangs,
+            };
+            let classes = (0..rows).map(Class).filter(possible);
+            steps.extend(classes.map(Step::Answer));
         }
         if self.timer_set {
             steps.push(Step::Expire);
@@ -485,10 +663,7 @@ impl State {
             self.removal,
             Removal::No | Removal::Flushing | Removal::Flushed
         ) && !self.callers.iter().any(held)
-            && let Some(first) = self
-                .callers
-                .iter()
-                .position(|caller| *caller == Caller::Queued)
+            && let Some(first) = self.first_queued()
         {
             steps.push(Step::Present(first));
         }
@@ -512,6 +687,16 @@ impl State {
                 steps.push(Step::Cancel(number));
             }
         }
+        if self.resets > 0 {
+            steps.push(Step::Reset);
+        }
+        let in_hand = |caller: &Caller| matches!(caller, Caller::Held(..));
+        if self.doubles > 0
+            && self.callers.iter().any(in_hand)
+            && let Some(next) = self.first_queued()
+        {
+            steps.push(Step::Present(next));
+        }
         if self.removal == Removal::No {
             steps.extend([true, false].map(|started| Step::Remove { started }));
         }
@@ -520,6 +705,11 @@ impl State {
     fn take(&mut self, wording: Wording, step: Step) {
         match step {
             Step::Present(number) => {
+                let double = self
+                    .callers
+                    .iter()
+                    .any(|caller| matches!(caller, Caller::Held(..)));
+                self.doubles -= u8::from(double);
                 self.callers[number] = Caller::Held(Mark::Unmarked, false);
                 self.spawn(Role::Worker, Some(number), Next::Report(Said::Start));
             }
@@ -535,7 +725,7 @@ impl State {
                 self.rule(Rule::Alive, self.threads.is_empty() && !self.timer_set);
             }
             Step::Answer(class) => {
-                if class == Class::Attention {
+                if class == Class::ATTENTION {
                     self.attentions -= 1;
                 }
                 let PassThrough::InFlight { caller, .. } = self.pass_through else {
@@ -547,6 +737,10 @@ impl State {
             Step::Expire => {
                 self.timer_set = false;
                 self.spawn(Role::Worker, self.in_hand, Next::Report(Said::DelayOver));
+            }
+            Step::Reset => {
+                self.resets -= 1;
+                self.reset();
             }
             Step::Run(thread, luck) => {
                 let at = self
@@ -618,7 +812,7 @@ impl State {
                 if luck == Luck::Fails {
                     self.failures -= 1;
                     self.pass_through = PassThrough::Idle;
-                    Some(Next::Report(Said::Refused(Refusal::NoResources)))
+                    Some(Next::Report(Said::FormatFailed(Refusal::NoResources)))
                 } else {
                     self.pass_through = PassThrough::Formatted;
                     Some(Next::Report(Said::Ready))
@@ -640,12 +834,30 @@ impl State {
                 self.complete(thread, NtStatus(status));
                 None
             }
+            Next::PutBack => {
+                self.put_back(thread);
+                None
+            }
         };
         self.threads.extend(after.map(|next| Thread {
             serves,
             next,
             ..thread
         }));
+    }
+
+    /// `WdfRequestRequeue`: a request that was cancelled meanwhile, or comes back to a purged queue,
+    /// is completed.
+    fn put_back(&mut self, thread: Thread) {
+        let Some((number, mark, cancelled)) = self.held(thread) else {
+            return self.rule(Rule::Once, false);
+        };
+        self.rule(Rule::Unmarked, mark == Mark::Unmarked);
+        self.callers[number] = if cancelled || self.removal == Removal::Purged {
+            Caller::Completed(NtStatus::CANCELLED)
+        } else {
+            Caller::Queued
+        };
     }
 
     fn held(&mut self, thread: Thread) -> Option<(usize, Mark, bool)> {
@@ -738,13 +950,20 @@ impl State {
             return self.rule(Rule::Once, false);
         };
         self.rule(Rule::Unmarked, mark != Mark::Marked);
-        self.rule(Rule::NotWhileOut, self.pass_through == PassThrough::Idle);
-        self.rule(Rule::OneTimer, !self.timer_set);
+        // Both may be the next one's already.
+        let others = self.in_hand.is_some_and(|next| next != number);
+        let idle = self.pass_through == PassThrough::Idle;
+        self.rule(Rule::NotWhileOut, idle || others);
+        self.rule(Rule::OneTimer, !self.timer_set || others);
         self.callers[number] = Caller::Completed(status);
     }
 
     /// A hold of the device's lock; what the thread does after it.
     fn report(&mut self, wording: Wording, thread: Thread, said: Said) -> Option<Next> {
+        if said == Said::Start && self.in_hand.is_some() {
+            self.double(thread);
+            return Some(Next::PutBack);
+        }
         match said {
             Said::Start => {
                 self.in_hand = thread.serves;
@@ -778,6 +997,10 @@ impl State {
             Action::Send => Some(Next::Send),
             Action::StartTimer { .. } => Some(Next::StartTimer),
             Action::StopTimer => unreachable!("done under the lock"),
+            Action::Refuse => {
+                self.rule(Rule::InHand, false);
+                None
+            }
             Action::CancelSent => Some(Next::CancelSent),
             Action::Unmark => Some(Next::Unmark),
             Action::Finish(status) => {
@@ -788,9 +1011,60 @@ impl State {
         }
     }
 
+    /// The framework presents a request while another is in hand (tests/rig/kmdf-behaviour.md).
+    fn double(&mut self, thread: Thread) {
+        let before = (self.operation.clone(), self.knowledge);
+        let action = self.operation.step(Said::Start.event(thread.serves));
+        self.note(Said::Start.event(thread.serves), action);
+        let unchanged = before == (self.operation.clone(), self.knowledge);
+        self.rule(Rule::InHand, action == Action::Refuse && unchanged);
+    }
+
+    /// The step of a reset or a power cycle, under the lock.
+    fn reset(&mut self) {
+        let said = Said::ResetPassed;
+        self.watch_for(said);
+        let action = self.operation.step(said.event(None));
+        self.rule(Rule::Known, action == Action::Nothing);
+        self.note(said.event(None), action);
+        self.rule(Rule::Known, self.knowledge == Knowledge::Unknown);
+    }
+
+    /// What [`ReservationState::note`] makes of a step; its counters are not what is looked at here.
+    fn note(&mut self, event: Event, action: Action) {
+        let mut state = ReservationState::new(0);
+        state.knowledge = self.knowledge as u32;
+        state.note(&event, action, &self.operation, || 0);
+        let known = Knowledge::from_number(state.knowledge);
+        self.knowledge = known.expect("one of the four");
+    }
+
+    /// What must be known after a step.
+    fn must_know(&self, said: Said) -> Knowledge {
+        let known = match said {
+            Said::Gone | Said::Refused(_) => Known::Nothing,
+            Said::Answered(class) => match class.row().known {
+                Known::Done | Known::Another if self.watch.overtaken => Known::Nothing,
+                known => known,
+            },
+            _ => Known::Same,
+        };
+        match known {
+            Known::Done if self.in_hand == Some(0) => Knowledge::HeldByUs,
+            Known::Done => Knowledge::NotOurs,
+            Known::Another => Knowledge::HeldByAnother,
+            Known::Same => self.knowledge,
+            Known::Nothing => Knowledge::Unknown,
+        }
+    }
+
     /// The step, and the timer calls that belong under the lock.
     fn step(&mut self, wording: Wording, said: Said) -> Action {
-        let mut action = self.operation.step(said.event(self.in_hand));
+        let must_know = self.must_know(said);
+        let event = said.event(self.in_hand);
+        let mut action = self.operation.step(event);
+        self.note(event, action);
+        self.rule(Rule::Known, self.knowledge == must_know);
         if action == Action::StopTimer {
             let stopped = take(&mut self.timer_set);
             if stopped {
@@ -831,7 +1105,7 @@ impl State {
                 self.withheld.push(said);
                 return Action::Nothing;
             }
-            Said::Refused(_) => self.tell_withheld(),
+            Said::Refused(_) | Said::FormatFailed(_) => self.tell_withheld(),
             _ => {}
         }
         let action = self.step(Wording::Right, said);
@@ -861,17 +1135,33 @@ impl State {
                 watch.owed = watch.stop.or(refused.then_some(NtStatus::CANCELLED));
             }
             Said::Answered(class) => {
-                watch.proved |= class == Class::Proof;
+                watch.proved |= class.told() == NtStatus::SUCCESS;
                 watch.last = Some(class.told());
                 watch.owed = watch.stop;
             }
-            Said::Refused(refusal) => {
+            Said::Refused(refusal) | Said::FormatFailed(refusal) => {
                 watch.last = Some(refusal.told());
                 watch.owed = watch.stop;
             }
             Said::Ready | Said::DelayOver => watch.owed = watch.stop,
             _ => {}
         }
+        // From Ready on the command may be out.
+        watch.overtaken = match said {
+            Said::Ready => false,
+            Said::ResetPassed | Said::Gone => {
+                watch.overtaken
+                    || matches!(
+                        self.pass_through,
+                        PassThrough::Due | PassThrough::InFlight { .. }
+                    )
+                    || self
+                        .threads
+                        .iter()
+                        .any(|thread| matches!(thread.next, Next::Report(Said::Answered(_))))
+            }
+            _ => watch.overtaken,
+        };
     }
 
     fn watch_the_end(&mut self, thread: Thread, status: NtStatus) {
@@ -894,6 +1184,27 @@ const WORLD: World = World {
     attentions: 1,
     failures: 1,
     hangs: 1,
+    doubles: 0,
+    resets: 0,
+    rows: KINDS,
+};
+
+/// The framework presents a second request now and then.
+const DOUBLES: World = World {
+    attentions: 0,
+    failures: 0,
+    hangs: 0,
+    doubles: 2,
+    ..WORLD
+};
+
+/// Every row, and resets at any time.
+const EVERY_ROW: World = World {
+    callers: 1,
+    hangs: 0,
+    resets: 1,
+    rows: ROWS.len(),
+    ..WORLD
 };
 
 #[test]
@@ -920,6 +1231,23 @@ fn the_driver_keeps_its_rules_in_all_orders() {
         named(Expectation::Always),
         named(Expectation::Sometimes),
     );
+}
+
+#[test]
+fn a_request_that_comes_too_early_is_not_lost() {
+    let checker = DOUBLES.checker().threads(2).spawn_bfs().join();
+    checker.assert_no_discovery(ENDS);
+    for property in rules() {
+        checker.assert_no_discovery(property.name);
+    }
+}
+
+#[test]
+fn every_answer_means_what_its_row_says_in_all_orders() {
+    let checker = EVERY_ROW.checker().threads(2).spawn_bfs().join();
+    for property in rules() {
+        checker.assert_no_discovery(property.name);
+    }
 }
 
 /// No order goes round in a circle: with the states being finite in number, every order ends.

@@ -2,13 +2,15 @@
 //! happen.
 
 use scsi_reserve::Action::{
-    CancelSent, Finish, Mark, Nothing, Prepare, Send, StartTimer, StopTimer, Unmark,
+    CancelSent, Finish, Mark, Nothing, Prepare, Refuse, Send, StartTimer, StopTimer, Unmark,
 };
 use scsi_reserve::Event::{
-    Answered, CancelAsked, CancelDone, DelayOver, Gone, Marked, Ready, Refused, Start, Unmarked,
-    WaitStopped,
+    Answered, CancelAsked, CancelDone, DelayOver, FormatFailed, Gone, Marked, PoweredUp, Ready,
+    Refused, ResetPassed, Start, Unmarked, WaitStopped,
 };
-use scsi_reserve::{Action, Answer, Command, Event, Form, NtStatus, Operation, Outcome, Policy};
+use scsi_reserve::{
+    Action, Answer, Command, Event, Form, NtStatus, Operation, Outcome, Policy, Verdict,
+};
 
 const OK: NtStatus = NtStatus::SUCCESS;
 const CANCELLED: NtStatus = NtStatus::CANCELLED;
@@ -19,40 +21,35 @@ const TEN_SECONDS: Action = StartTimer {
     milliseconds: 10_000,
 };
 
-const GOOD: Event = scsi(0x00);
-const CONFLICT: Event = scsi(0x18);
-const BUSY: Event = scsi(0x08);
-const UNPROVED: Event = scsi(0xFF);
-const ATTENTION: Event = check(&[0x72, 0x06, 0x29, 0x00]);
-const ILLEGAL: Event = check(&[0x72, 0x05, 0x20, 0x00]);
-const BECOMING_READY: Event = check(&[0x72, 0x02, 0x04, 0x01]);
-const TIMED_OUT: Event = Answered(Answer {
-    status: NtStatus::IO_TIMEOUT,
-    information: 0,
-    scsi_status: 0,
-    sense: &[],
-});
-
-const fn scsi(scsi_status: u8) -> Event<'static> {
-    Answered(Answer {
-        status: OK,
-        information: 56,
-        scsi_status,
-        sense: &[],
-    })
+macro_rules! answers {
+    ($($name:ident $status:ident $scsi_status:literal $sense:expr;)*) => {
+        $(fn $name() -> Event {
+            let sense: &[u8] = &$sense;
+            Answered(Verdict::of(&Answer {
+                status: NtStatus::$status,
+                information: 56 + sense.len(),
+                scsi_status: $scsi_status,
+                sense,
+            }))
+        })*
+    };
 }
 
-const fn check(sense: &'static [u8]) -> Event<'static> {
-    Answered(Answer {
-        status: OK,
-        information: 56 + sense.len(),
-        scsi_status: 0x02,
-        sense,
-    })
+answers! {
+    good SUCCESS 0x00 [];
+    conflict SUCCESS 0x18 [];
+    busy SUCCESS 0x08 [];
+    unproved SUCCESS 0xFF [];
+    attention SUCCESS 0x02 [0x72, 0x06, 0x29, 0x00];
+    illegal SUCCESS 0x02 [0x72, 0x05, 0x20, 0x00];
+    becoming_ready SUCCESS 0x02 [0x72, 0x02, 0x04, 0x01];
+    timed_out IO_TIMEOUT 0xFF [];
+    bus_reset IO_DEVICE_ERROR 0x00 [];
+    port_refuses INVALID_DEVICE_REQUEST 0xFF [];
 }
 
 /// Steps through events, each with the action that must answer it.
-fn play(operation: &mut Operation, script: &[(Event<'_>, Action)]) {
+fn play(operation: &mut Operation, script: &[(Event, Action)]) {
     for (number, (event, expected)) in script.iter().enumerate() {
         assert_eq!(
             operation.step(*event),
@@ -64,7 +61,7 @@ fn play(operation: &mut Operation, script: &[(Event<'_>, Action)]) {
 
 /// A whole operation that nobody stops; the answers are given in turn, and the last one again and
 /// again. The status it ends with, the delays, and the operation codes sent.
-fn run(operation: &mut Operation, answers: &[Event<'_>]) -> (NtStatus, Vec<u32>, Vec<u8>) {
+fn run(operation: &mut Operation, answers: &[Event]) -> (NtStatus, Vec<u32>, Vec<u8>) {
     let mut answers = answers.iter().copied();
     let mut answer = answers.next().unwrap();
     let (mut delays, mut codes) = (vec![], vec![]);
@@ -86,7 +83,9 @@ fn run(operation: &mut Operation, answers: &[Event<'_>]) -> (NtStatus, Vec<u32>,
             }
             Unmark => Unmarked(OK),
             Finish(status) => return (status, delays, codes),
-            Nothing | StopTimer | CancelSent => panic!("{action:?}, and nobody stopped it"),
+            Nothing | Refuse | StopTimer | CancelSent => {
+                panic!("{action:?}, and nobody stopped it")
+            }
         });
     }
 }
@@ -95,13 +94,14 @@ fn run(operation: &mut Operation, answers: &[Event<'_>]) -> (NtStatus, Vec<u32>,
 fn the_caps_count_retries_and_each_kind_has_its_delay() {
     let times = |delay, times| vec![delay; times];
     for (answers, status, delays) in [
-        (&[GOOD][..], OK, vec![]),
-        (&[CONFLICT], NtStatus::DEVICE_BUSY, vec![]),
-        (&[UNPROVED], NtStatus::IO_DEVICE_ERROR, vec![]),
-        (&[TIMED_OUT], NtStatus::IO_TIMEOUT, vec![]),
-        (&[BUSY], NtStatus::DEVICE_NOT_READY, times(1000, 4)),
+        (&[good()][..], OK, vec![]),
+        (&[conflict()], NtStatus::DEVICE_BUSY, vec![]),
+        (&[unproved()], NtStatus::IO_DEVICE_ERROR, vec![]),
+        (&[timed_out()], NtStatus::IO_TIMEOUT, vec![]),
+        (&[port_refuses()], NtStatus::INVALID_DEVICE_REQUEST, vec![0]),
+        (&[busy()], NtStatus::DEVICE_NOT_READY, times(1000, 4)),
         (
-            &[BECOMING_READY],
+            &[becoming_ready()],
             NtStatus::DEVICE_NOT_READY,
             times(10_000, 4),
         ),
@@ -110,19 +110,29 @@ fn the_caps_count_retries_and_each_kind_has_its_delay() {
             NtStatus::INSUFFICIENT_RESOURCES,
             times(1000, 4),
         ),
-        (&[ATTENTION], NtStatus::IO_DEVICE_ERROR, times(0, 8)),
+        (&[bus_reset()], NtStatus::IO_DEVICE_ERROR, times(1000, 4)),
         (
-            &[ATTENTION, BUSY, ATTENTION, BUSY, GOOD],
+            &[attention()],
+            NtStatus::IO_DEVICE_ERROR,
+            [times(0, 8), times(1000, 4)].concat(),
+        ),
+        (
+            &[[attention(); 11].as_slice(), &[good()]].concat(),
+            OK,
+            [times(0, 8), times(1000, 3)].concat(),
+        ),
+        (
+            &[attention(), busy(), attention(), busy(), good()],
             OK,
             vec![0, 1000, 0, 1000],
         ),
         (
-            &[BUSY, BECOMING_READY, BUSY, BECOMING_READY, BUSY],
+            &[busy(), becoming_ready(), busy(), becoming_ready(), busy()],
             NtStatus::DEVICE_NOT_READY,
             vec![1000, 10_000, 1000, 10_000],
         ),
         (
-            &[ILLEGAL, BUSY],
+            &[illegal(), busy()],
             NtStatus::DEVICE_NOT_READY,
             vec![0, 1000, 1000, 1000, 1000],
         ),
@@ -146,14 +156,14 @@ fn the_policy_sets_the_number_of_retries_and_the_delay() {
         retry_delay_ms: 70,
         ..Policy::default()
     };
-    let (_, delays, _) = run(&mut Operation::new(policy), &[BUSY]);
+    let (_, delays, _) = run(&mut Operation::new(policy), &[busy()]);
     assert_eq!(delays, [70, 70]);
     let (_, delays, _) = run(
         &mut Operation::new(Policy {
             max_retries: 0,
             ..policy
         }),
-        &[BECOMING_READY],
+        &[becoming_ready()],
     );
     assert_eq!(delays, []);
 }
@@ -166,39 +176,41 @@ fn the_ten_byte_form_is_tried_once_and_remembered_while_it_serves() {
     let mut operation = Operation::new(Policy::default());
     for (answers, status, codes, form) in [
         (
-            &[ILLEGAL, ILLEGAL][..],
+            &[illegal(), illegal()][..],
             refused,
             &[0x16, 0x56][..],
             Form::Six,
         ),
         (
-            &[ILLEGAL, TIMED_OUT],
+            &[illegal(), timed_out()],
             NtStatus::IO_TIMEOUT,
             &[0x16, 0x56],
             Form::Six,
         ),
         (
-            &[ILLEGAL, CONFLICT],
+            &[illegal(), conflict()],
             NtStatus::DEVICE_BUSY,
             &[0x16, 0x56],
             Form::Ten,
         ),
-        (&[GOOD], OK, &[0x56], Form::Ten),
+        (&[good()], OK, &[0x56], Form::Ten),
         (
-            &[BUSY, TIMED_OUT],
+            &[busy(), timed_out()],
             NtStatus::IO_TIMEOUT,
             &[0x56, 0x56],
             Form::Ten,
         ),
-        (&[ILLEGAL], refused, &[0x56], Form::Six),
+        (&[illegal()], refused, &[0x56], Form::Six),
         (
-            &[ATTENTION, ILLEGAL, ATTENTION, GOOD],
+            &[attention(), illegal(), attention(), good()],
             OK,
             &[0x16, 0x16, 0x56, 0x56],
             Form::Ten,
         ),
         (&[Refused(refused)], refused, &[0x56], Form::Six),
-        (&[GOOD], OK, &[0x16], Form::Six),
+        (&[good()], OK, &[0x16], Form::Six),
+        (&[port_refuses(), good()], OK, &[0x16, 0x56], Form::Ten),
+        (&[port_refuses()], refused, &[0x56], Form::Six),
     ] {
         let (ended, _, sent) = run(&mut operation, answers);
         assert_eq!((ended, sent.as_slice()), (status, codes), "{answers:?}");
@@ -209,7 +221,7 @@ fn the_ten_byte_form_is_tried_once_and_remembered_while_it_serves() {
         ten_byte_fallback: false,
         ..Policy::default()
     };
-    let (status, _, sent) = run(&mut Operation::new(without), &[ILLEGAL]);
+    let (status, _, sent) = run(&mut Operation::new(without), &[illegal()]);
     assert_eq!((status, sent.as_slice()), (refused, &[0x16][..]));
 }
 
@@ -220,11 +232,11 @@ fn a_stop_does_not_keep_the_ten_byte_form_from_being_remembered() {
     play(
         &mut operation,
         &[
-            (ILLEGAL, NOW),
+            (illegal(), NOW),
             (DelayOver, Prepare),
             (Ready, Send),
             (CancelAsked, CancelSent),
-            (CONFLICT, Nothing),
+            (conflict(), Nothing),
             (CancelDone, Finish(CANCELLED)),
         ],
     );
@@ -234,13 +246,15 @@ fn a_stop_does_not_keep_the_ten_byte_form_from_being_remembered() {
 #[test]
 fn the_outcome_is_unknown_once_a_send_left_it_so_until_the_target_tells() {
     for (answers, outcome) in [
-        (&[GOOD][..], Outcome::Executed),
-        (&[CONFLICT], Outcome::Conflict),
-        (&[BUSY], Outcome::NotExecuted),
-        (&[TIMED_OUT], Outcome::Unknown),
-        (&[ATTENTION, BUSY], Outcome::Unknown),
-        (&[ATTENTION, CONFLICT], Outcome::Conflict),
+        (&[good()][..], Outcome::Executed),
+        (&[conflict()], Outcome::Conflict),
+        (&[busy()], Outcome::NotExecuted),
+        (&[timed_out()], Outcome::Unknown),
+        (&[attention(), busy()], Outcome::Unknown),
+        (&[attention(), conflict()], Outcome::Conflict),
         (&[Refused(CANCELLED)], Outcome::Unknown),
+        (&[port_refuses()], Outcome::NotExecuted),
+        (&[bus_reset(), busy()], Outcome::Unknown),
     ] {
         let mut operation = Operation::new(Policy::default());
         run(&mut operation, answers);
@@ -248,206 +262,209 @@ fn the_outcome_is_unknown_once_a_send_left_it_so_until_the_target_tells() {
     }
 }
 
-type Script = &'static [(Event<'static>, Action)];
-
-/// From idle.
-const STOPS_BEFORE_THE_SEND: &[(&str, Script)] = &[
-    (
-        "gone while idle",
-        &[
-            (Gone, Nothing),
-            (Start(Command::Release), Finish(NOT_CONNECTED)),
-        ],
-    ),
-    (
-        "mark refused",
-        &[
-            (Start(Command::Reserve), Mark),
-            (Marked(CANCELLED), Finish(CANCELLED)),
-        ],
-    ),
-    (
-        "mark refused by the purge",
-        &[
-            (Start(Command::Reserve), Mark),
-            (Gone, Nothing),
-            (Marked(CANCELLED), Finish(NOT_CONNECTED)),
-        ],
-    ),
-    (
-        "cancelled before the mark has returned",
-        &[
-            (Start(Command::Reserve), Mark),
-            (CancelAsked, Nothing),
-            (Marked(OK), Nothing),
-            (CancelDone, Finish(CANCELLED)),
-        ],
-    ),
-    (
-        "gone before the mark has returned",
-        &[
-            (Start(Command::Reserve), Mark),
-            (Gone, Nothing),
-            (Marked(OK), Unmark),
-            (Unmarked(OK), Finish(NOT_CONNECTED)),
-        ],
-    ),
-    (
-        "cancelled while preparing, the canceller leaves first",
-        &[
-            (Start(Command::Reserve), Mark),
-            (Marked(OK), Prepare),
-            (CancelAsked, Nothing),
-            (CancelDone, Nothing),
-            (Ready, Finish(CANCELLED)),
-        ],
-    ),
-    (
-        "cancelled while preparing, and the format fails",
-        &[
-            (Start(Command::Reserve), Mark),
-            (Marked(OK), Prepare),
-            (CancelAsked, Nothing),
-            (Refused(NtStatus::INSUFFICIENT_RESOURCES), Nothing),
-            (CancelDone, Finish(CANCELLED)),
-        ],
-    ),
-];
-
-/// From [`reach_out`].
-const STOPS_AFTER_THE_SEND: &[(&str, Script)] = &[
-    (
-        "cancelled",
-        &[
-            (CancelAsked, CancelSent),
-            (CancelDone, Nothing),
-            (TIMED_OUT, Finish(CANCELLED)),
-        ],
-    ),
-    (
-        "cancelled, then gone",
-        &[
-            (CancelAsked, CancelSent),
-            (Gone, Nothing),
-            (TIMED_OUT, Nothing),
-            (CancelDone, Finish(CANCELLED)),
-        ],
-    ),
-    (
-        "gone, then cancelled by the purge",
-        &[
-            (Gone, CancelSent),
-            (CancelAsked, Nothing),
-            (BUSY, Nothing),
-            (CancelDone, Finish(NOT_CONNECTED)),
-        ],
-    ),
-    (
-        "gone",
-        &[
-            (Gone, CancelSent),
-            (Refused(CANCELLED), Unmark),
-            (Unmarked(OK), Finish(NOT_CONNECTED)),
-        ],
-    ),
-    (
-        "cancelled, and proof",
-        &[
-            (CancelAsked, CancelSent),
-            (GOOD, Nothing),
-            (CancelDone, Finish(OK)),
-        ],
-    ),
-    (
-        "gone, and proof",
-        &[
-            (Gone, CancelSent),
-            (GOOD, Unmark),
-            (Unmarked(OK), Finish(OK)),
-        ],
-    ),
-    (
-        "cancelled after the answer",
-        &[
-            (CONFLICT, Unmark),
-            (Unmarked(CANCELLED), Nothing),
-            (CancelAsked, Nothing),
-            (CancelDone, Finish(CANCELLED)),
-        ],
-    ),
-    (
-        "cancelled and done after the answer",
-        &[
-            (CONFLICT, Unmark),
-            (CancelAsked, Nothing),
-            (CancelDone, Nothing),
-            (Unmarked(CANCELLED), Finish(CANCELLED)),
-        ],
-    ),
-    (
-        "cancelled after proof",
-        &[
-            (GOOD, Unmark),
-            (Unmarked(CANCELLED), Nothing),
-            (CancelAsked, Nothing),
-            (CancelDone, Finish(OK)),
-        ],
-    ),
-    (
-        "gone and purged after the answer",
-        &[
-            (CONFLICT, Unmark),
-            (Gone, Nothing),
-            (CancelAsked, Nothing),
-            (Unmarked(CANCELLED), Nothing),
-            (CancelDone, Finish(NtStatus::DEVICE_BUSY)),
-        ],
-    ),
-    (
-        "cancelled while waiting",
-        &[
-            (BUSY, DELAY),
-            (CancelAsked, StopTimer),
-            (WaitStopped(true), Nothing),
-            (CancelDone, Finish(CANCELLED)),
-        ],
-    ),
-    (
-        "gone while waiting",
-        &[
-            (BECOMING_READY, TEN_SECONDS),
-            (Gone, StopTimer),
-            (WaitStopped(true), Unmark),
-            (Unmarked(OK), Finish(NOT_CONNECTED)),
-        ],
-    ),
-    (
-        "gone while waiting, the timer fires, the purge",
-        &[
-            (Refused(NtStatus::INSUFFICIENT_RESOURCES), DELAY),
-            (Gone, StopTimer),
-            (WaitStopped(false), Nothing),
-            (CancelAsked, Nothing),
-            (CancelDone, Nothing),
-            (DelayOver, Finish(NOT_CONNECTED)),
-        ],
-    ),
-    (
-        "refused for good",
-        &[
-            (Refused(NtStatus::INVALID_DEVICE_STATE), Unmark),
-            (Unmarked(OK), Finish(NOT_CONNECTED)),
-        ],
-    ),
-];
+type Script<'a> = &'a [(Event, Action)];
 
 #[test]
-fn each_phase_stops_in_its_way() {
-    for (what, script) in STOPS_BEFORE_THE_SEND {
+fn each_phase_before_the_send_stops_in_its_way() {
+    let stops: &[(&str, Script<'_>)] = &[
+        (
+            "gone while idle",
+            &[
+                (Gone, Nothing),
+                (Start(Command::Release), Finish(NOT_CONNECTED)),
+            ],
+        ),
+        (
+            "mark refused",
+            &[
+                (Start(Command::Reserve), Mark),
+                (Marked(CANCELLED), Finish(CANCELLED)),
+            ],
+        ),
+        (
+            "mark refused by the purge",
+            &[
+                (Start(Command::Reserve), Mark),
+                (Gone, Nothing),
+                (Marked(CANCELLED), Finish(NOT_CONNECTED)),
+            ],
+        ),
+        (
+            "cancelled before the mark has returned",
+            &[
+                (Start(Command::Reserve), Mark),
+                (CancelAsked, Nothing),
+                (Marked(OK), Nothing),
+                (CancelDone, Finish(CANCELLED)),
+            ],
+        ),
+        (
+            "gone before the mark has returned",
+            &[
+                (Start(Command::Reserve), Mark),
+                (Gone, Nothing),
+                (Marked(OK), Unmark),
+                (Unmarked(OK), Finish(NOT_CONNECTED)),
+            ],
+        ),
+        (
+            "cancelled while preparing, the canceller leaves first",
+            &[
+                (Start(Command::Reserve), Mark),
+                (Marked(OK), Prepare),
+                (CancelAsked, Nothing),
+                (CancelDone, Nothing),
+                (Ready, Finish(CANCELLED)),
+            ],
+        ),
+        (
+            "cancelled while preparing, and the format fails",
+            &[
+                (Start(Command::Reserve), Mark),
+                (Marked(OK), Prepare),
+                (CancelAsked, Nothing),
+                (FormatFailed(NtStatus::INSUFFICIENT_RESOURCES), Nothing),
+                (CancelDone, Finish(CANCELLED)),
+            ],
+        ),
+    ];
+
+    for (what, script) in stops {
         println!("{what}");
         play(&mut Operation::new(Policy::default()), script);
     }
-    for (what, script) in STOPS_AFTER_THE_SEND {
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
+fn each_phase_after_the_send_stops_in_its_way() {
+    let stops: &[(&str, Script<'_>)] = &[
+        (
+            "cancelled",
+            &[
+                (CancelAsked, CancelSent),
+                (CancelDone, Nothing),
+                (timed_out(), Finish(CANCELLED)),
+            ],
+        ),
+        (
+            "cancelled, then gone",
+            &[
+                (CancelAsked, CancelSent),
+                (Gone, Nothing),
+                (timed_out(), Nothing),
+                (CancelDone, Finish(CANCELLED)),
+            ],
+        ),
+        (
+            "gone, then cancelled by the purge",
+            &[
+                (Gone, CancelSent),
+                (CancelAsked, Nothing),
+                (busy(), Nothing),
+                (CancelDone, Finish(NOT_CONNECTED)),
+            ],
+        ),
+        (
+            "gone",
+            &[
+                (Gone, CancelSent),
+                (Refused(CANCELLED), Unmark),
+                (Unmarked(OK), Finish(NOT_CONNECTED)),
+            ],
+        ),
+        (
+            "cancelled, and proof",
+            &[
+                (CancelAsked, CancelSent),
+                (good(), Nothing),
+                (CancelDone, Finish(OK)),
+            ],
+        ),
+        (
+            "gone, and proof",
+            &[
+                (Gone, CancelSent),
+                (good(), Unmark),
+                (Unmarked(OK), Finish(OK)),
+            ],
+        ),
+        (
+            "cancelled after the answer",
+            &[
+                (conflict(), Unmark),
+                (Unmarked(CANCELLED), Nothing),
+                (CancelAsked, Nothing),
+                (CancelDone, Finish(CANCELLED)),
+            ],
+        ),
+        (
+            "cancelled and done after the answer",
+            &[
+                (conflict(), Unmark),
+                (CancelAsked, Nothing),
+                (CancelDone, Nothing),
+                (Unmarked(CANCELLED), Finish(CANCELLED)),
+            ],
+        ),
+        (
+            "cancelled after proof",
+            &[
+                (good(), Unmark),
+                (Unmarked(CANCELLED), Nothing),
+                (CancelAsked, Nothing),
+                (CancelDone, Finish(OK)),
+            ],
+        ),
+        (
+            "gone and purged after the answer",
+            &[
+                (conflict(), Unmark),
+                (Gone, Nothing),
+                (CancelAsked, Nothing),
+                (Unmarked(CANCELLED), Nothing),
+                (CancelDone, Finish(NtStatus::DEVICE_BUSY)),
+            ],
+        ),
+        (
+            "cancelled while waiting",
+            &[
+                (busy(), DELAY),
+                (CancelAsked, StopTimer),
+                (WaitStopped(true), Nothing),
+                (CancelDone, Finish(CANCELLED)),
+            ],
+        ),
+        (
+            "gone while waiting",
+            &[
+                (becoming_ready(), TEN_SECONDS),
+                (Gone, StopTimer),
+                (WaitStopped(true), Unmark),
+                (Unmarked(OK), Finish(NOT_CONNECTED)),
+            ],
+        ),
+        (
+            "gone while waiting, the timer fires, the purge",
+            &[
+                (Refused(NtStatus::INSUFFICIENT_RESOURCES), DELAY),
+                (Gone, StopTimer),
+                (WaitStopped(false), Nothing),
+                (CancelAsked, Nothing),
+                (CancelDone, Nothing),
+                (DelayOver, Finish(NOT_CONNECTED)),
+            ],
+        ),
+        (
+            "refused for good",
+            &[
+                (Refused(NtStatus::INVALID_DEVICE_STATE), Unmark),
+                (Unmarked(OK), Finish(NOT_CONNECTED)),
+            ],
+        ),
+    ];
+
+    for (what, script) in stops {
         println!("sent, then {what}");
         let mut operation = Operation::new(Policy::default());
         reach_out(&mut operation);
@@ -466,17 +483,72 @@ fn reach_out(operation: &mut Operation) {
     );
 }
 
+/// The caller is told what the target said of the command; but what it says of the unit is out of
+/// date.
+#[test]
+fn an_answer_that_a_reset_may_have_overtaken_leaves_the_outcome_unknown() {
+    for overtaking in [ResetPassed, PoweredUp, Gone] {
+        for (answer, status, outcome) in [
+            (good(), OK, Outcome::Unknown),
+            (conflict(), NtStatus::DEVICE_BUSY, Outcome::Unknown),
+            (
+                illegal(),
+                NtStatus::INVALID_DEVICE_REQUEST,
+                Outcome::NotExecuted,
+            ),
+        ] {
+            let policy = Policy {
+                ten_byte_fallback: false,
+                ..Policy::DEFAULT
+            };
+            let mut operation = Operation::new(policy);
+            reach_out(&mut operation);
+            let _ = operation.step(overtaking);
+            assert_eq!(operation.step(answer), Unmark);
+            let status = match overtaking {
+                Gone if status != OK => NOT_CONNECTED,
+                _ => status,
+            };
+            assert_eq!(operation.step(Unmarked(OK)), Finish(status));
+            assert_eq!(operation.outcome(), outcome, "{overtaking:?}, {answer:?}");
+        }
+    }
+
+    let mut operation = Operation::new(Policy::DEFAULT);
+    play(&mut operation, &[(ResetPassed, Nothing)]);
+    reach_out(&mut operation);
+    play(
+        &mut operation,
+        &[
+            (busy(), DELAY),
+            (ResetPassed, Nothing),
+            (DelayOver, Prepare),
+            (PoweredUp, Nothing),
+            (Ready, Send),
+            (good(), Unmark),
+            (ResetPassed, Nothing),
+        ],
+    );
+    assert_eq!(
+        operation.outcome(),
+        Outcome::Executed,
+        "none passed while it was out"
+    );
+}
+
 /// From each phase, all events but those that it expects.
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn an_event_that_cannot_happen_changes_nothing() {
     let all = [
         Start(Command::Reserve),
         Marked(OK),
         Marked(CANCELLED),
         Ready,
+        FormatFailed(CANCELLED),
         Refused(CANCELLED),
-        GOOD,
-        BUSY,
+        good(),
+        busy(),
         DelayOver,
         WaitStopped(true),
         WaitStopped(false),
@@ -485,18 +557,20 @@ fn an_event_that_cannot_happen_changes_nothing() {
         Unmarked(OK),
         Unmarked(CANCELLED),
         Gone,
+        ResetPassed,
+        PoweredUp,
     ];
     let waiting = [
         (Start(Command::Reserve), Mark),
         (Marked(OK), Prepare),
         (Ready, Send),
-        (BUSY, DELAY),
+        (busy(), DELAY),
     ];
     let ended = [
         (Start(Command::Reserve), Mark),
         (Marked(OK), Prepare),
         (Ready, Send),
-        (GOOD, Unmark),
+        (good(), Unmark),
     ];
     let lost = [ended.as_slice(), &[(Unmarked(CANCELLED), Nothing)]].concat();
     let inside = [lost.as_slice(), &[(CancelAsked, Nothing)]].concat();
@@ -515,17 +589,32 @@ fn an_event_that_cannot_happen_changes_nothing() {
         (
             "preparing",
             &waiting[..2],
-            &[Ready, Refused(CANCELLED), CancelAsked, Gone],
+            &[Ready, FormatFailed(CANCELLED), CancelAsked, Gone],
         ),
         (
             "out",
             &waiting[..3],
-            &[GOOD, BUSY, Refused(CANCELLED), CancelAsked, Gone],
+            &[
+                good(),
+                busy(),
+                Refused(CANCELLED),
+                CancelAsked,
+                Gone,
+                ResetPassed,
+                PoweredUp,
+            ],
         ),
         (
             "out and cancelled",
             &cancelled,
-            &[GOOD, BUSY, Refused(CANCELLED), Gone],
+            &[
+                good(),
+                busy(),
+                Refused(CANCELLED),
+                Gone,
+                ResetPassed,
+                PoweredUp,
+            ],
         ),
         ("waiting", &waiting, &[DelayOver, CancelAsked, Gone]),
         (
@@ -540,7 +629,12 @@ fn an_event_that_cannot_happen_changes_nothing() {
         play(&mut operation, way);
         for event in all.iter().filter(|event| !expected.contains(event)) {
             let mut after = operation.clone();
-            assert_eq!(after.step(*event), Nothing, "{phase}, {event:?}");
+            // A request that is brought is still somebody's.
+            let answer = match event {
+                Start(_) => Refuse,
+                _ => Nothing,
+            };
+            assert_eq!(after.step(*event), answer, "{phase}, {event:?}");
             assert_eq!(after, operation, "{phase}, {event:?}");
         }
         for event in expected {

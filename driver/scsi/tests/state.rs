@@ -3,6 +3,7 @@
 use scsi_reserve::state::{Field, IOCTL_RESVFLT_QUERY_STATE};
 use scsi_reserve::{
     Action, Answer, Command, Event, Knowledge, NtStatus, Operation, Policy, ReservationState,
+    Verdict,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,7 +16,7 @@ use Initiator::{Other, Us};
 
 /// What can happen to a reservation between two looks at it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Happening {
+enum Incident {
     /// A command of ours, and how it fares on its way.
     Ours(Command, Fate),
     Others(Command),
@@ -23,6 +24,8 @@ enum Happening {
     Reset,
     /// The same with the power of the whole disk, which this node sees come back.
     PowerCycle,
+    /// The same, asked for by somebody on this node.
+    OurReset,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,25 +36,34 @@ enum Fate {
     /// The target did what it was told; its answer does not arrive.
     AnswerLost,
     CommandLost,
+    /// The target does what it is told, a reset that passes the filter meanwhile ends the
+    /// reservation, and then the answer arrives.
+    OvertakenByReset,
+    /// The port knows neither form of the command.
+    PortRefuses,
 }
 
-const HAPPENINGS: [Happening; 12] = {
+const INCIDENTS: [Incident; 16] = {
     use Command::{Release, Reserve};
-    use Fate::{AnswerLost, Answered, CommandLost, NotExecuted};
-    use Happening::{Others, Ours, PowerCycle, Reset};
+    use Fate::{AnswerLost, Answered, CommandLost, NotExecuted, OvertakenByReset, PortRefuses};
+    use Incident::{Others, OurReset, Ours, PowerCycle, Reset};
     [
         Ours(Reserve, Answered),
         Ours(Reserve, NotExecuted),
         Ours(Reserve, AnswerLost),
         Ours(Reserve, CommandLost),
+        Ours(Reserve, OvertakenByReset),
+        Ours(Reserve, PortRefuses),
         Ours(Release, Answered),
         Ours(Release, NotExecuted),
         Ours(Release, AnswerLost),
         Ours(Release, CommandLost),
+        Ours(Release, OvertakenByReset),
         Others(Reserve),
         Others(Release),
         Reset,
         PowerCycle,
+        OurReset,
     ]
 };
 
@@ -88,7 +100,7 @@ impl World {
         0x00
     }
 
-    fn step(&mut self, event: Event<'_>) -> Action {
+    fn step(&mut self, event: Event) -> Action {
         let action = self.operation.step(event);
         let now = self.now;
         self.known.note(&event, action, &self.operation, || now);
@@ -120,27 +132,62 @@ impl World {
                 (NtStatus::IO_TIMEOUT, 0xFF)
             }
             Fate::CommandLost => (NtStatus::IO_TIMEOUT, 0xFF),
+            Fate::PortRefuses => (NtStatus::INVALID_DEVICE_REQUEST, 0xFF),
+            Fate::OvertakenByReset => {
+                let scsi_status = self.execute(Us, command);
+                self.happens(Incident::OurReset);
+                (NtStatus::SUCCESS, scsi_status)
+            }
         };
-        self.step(Event::Answered(Answer {
+        self.step(Event::Answered(Verdict::of(&Answer {
             status,
             information: 56 + 8,
             scsi_status,
             // UNIT ATTENTION, reset
             sense: &[0x72, 0x06, 0x29, 0x00, 0, 0, 0, 0],
-        }))
+        })))
     }
 
-    fn take(&mut self, happening: Happening) {
+    /// Runs one operation with these answers in turn, as far as they go.
+    fn play(&mut self, command: Command, answers: &[Answer<'_>]) {
+        let mut answers = answers.iter();
+        let mut action = self.step(Event::Start(command));
+        loop {
+            action = match action {
+                Action::Mark => self.step(Event::Marked(NtStatus::SUCCESS)),
+                Action::Prepare => self.step(Event::Ready),
+                Action::Send => {
+                    let answer = answers.next().expect("no more sends than answers");
+                    self.step(Event::Answered(Verdict::of(answer)))
+                }
+                Action::StartTimer { .. } => self.step(Event::DelayOver),
+                Action::Unmark => self.step(Event::Unmarked(NtStatus::SUCCESS)),
+                Action::Finish(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(answers.len(), 0, "no fewer");
+    }
+
+    fn take(&mut self, incident: Incident) {
         self.now += 1;
-        match happening {
-            Happening::Ours(command, fate) => self.ours(command, fate),
-            Happening::Others(command) => {
+        self.happens(incident);
+    }
+
+    fn happens(&mut self, incident: Incident) {
+        match incident {
+            Incident::Ours(command, fate) => self.ours(command, fate),
+            Incident::Others(command) => {
                 self.execute(Other, command);
             }
-            Happening::Reset => (self.holder, self.attention) = (None, true),
-            Happening::PowerCycle => {
+            Incident::Reset => (self.holder, self.attention) = (None, true),
+            Incident::PowerCycle => {
                 (self.holder, self.attention) = (None, true);
-                self.known.resumed(|| self.now);
+                assert_eq!(self.step(Event::PoweredUp), Action::Nothing);
+            }
+            Incident::OurReset => {
+                (self.holder, self.attention) = (None, true);
+                assert_eq!(self.step(Event::ResetPassed), Action::Nothing);
             }
         }
     }
@@ -160,13 +207,22 @@ impl World {
     }
 }
 
-fn walk(world: &World, path: &mut Vec<Happening>, left: usize) {
-    for happening in HAPPENINGS {
+const fn answer(status: NtStatus, scsi_status: u8, sense: &[u8]) -> Answer<'_> {
+    Answer {
+        status,
+        information: 56 + sense.len(),
+        scsi_status,
+        sense,
+    }
+}
+
+fn walk(world: &World, path: &mut Vec<Incident>, left: usize) {
+    for incident in INCIDENTS {
         let mut next = world.clone();
-        next.take(happening);
-        path.push(happening);
+        next.take(incident);
+        path.push(incident);
         assert!(next.is_sound(), "{path:?}: {:?}", next.known);
-        if matches!(happening, Happening::Ours(_, Fate::Answered)) {
+        if matches!(incident, Incident::Ours(_, Fate::Answered)) {
             assert_ne!(next.knowledge(), Knowledge::Unknown, "{path:?}");
         }
         let since = if next.known.knowledge == world.known.knowledge {
@@ -199,18 +255,104 @@ fn a_removed_device_knows_nothing() {
     assert_eq!(world.known.since, 7);
 }
 
+/// What is known after a send that brought no answer, or an answer in which the target's word is
+/// missing: before it this node held the unit.
 #[test]
-fn a_failed_send_leaves_nothing_known() {
-    let mut world = World::new();
-    world.ours(Command::Reserve, Fate::Answered);
-    for event in [
-        Event::Start(Command::Release),
-        Event::Marked(NtStatus::SUCCESS),
-        Event::Refused(NtStatus::NO_SUCH_DEVICE),
+fn what_is_known_holds_only_where_nothing_can_have_reached_the_target() {
+    use NtStatus as Nt;
+    const FORMAT: bool = true;
+    const SEND: bool = false;
+    for (fails, status, known) in [
+        (FORMAT, Nt::INSUFFICIENT_RESOURCES, Knowledge::HeldByUs),
+        (FORMAT, Nt::INVALID_DEVICE_STATE, Knowledge::HeldByUs),
+        (SEND, Nt::INVALID_DEVICE_REQUEST, Knowledge::HeldByUs),
+        (SEND, Nt::INSUFFICIENT_RESOURCES, Knowledge::Unknown),
+        (SEND, Nt::NO_SUCH_DEVICE, Knowledge::Unknown),
+        (SEND, Nt::CANCELLED, Knowledge::Unknown),
     ] {
-        assert_ne!(world.step(event), Action::Nothing);
+        let mut world = World::new();
+        world.ours(Command::Reserve, Fate::Answered);
+        let mut events = vec![
+            Event::Start(Command::Release),
+            Event::Marked(Nt::SUCCESS),
+            Event::FormatFailed(status),
+        ];
+        if fails == SEND {
+            events.splice(2.., [Event::Ready, Event::Refused(status)]);
+        }
+        for event in events {
+            assert_ne!(world.step(event), Action::Nothing);
+        }
+        assert_eq!(world.knowledge(), known, "{status:?}");
+        assert_eq!(world.known.scsi_status, 0xFF, "{status:?}");
     }
-    assert_eq!(world.knowledge(), Knowledge::Unknown);
+}
+
+/// Counters, and the last answer, of one operation: its answers, then what was counted.
+#[test]
+fn each_counter_counts_what_its_name_says() {
+    const GOOD: Answer = answer(NtStatus::SUCCESS, 0x00, &[]);
+    const BUSY: Answer = answer(NtStatus::SUCCESS, 0x08, &[]);
+    const CONFLICT: Answer = answer(NtStatus::SUCCESS, 0x18, &[]);
+    const TIMEOUT: Answer = answer(NtStatus::IO_TIMEOUT, 0xFF, &[]);
+    const ATTENTION: Answer = answer(NtStatus::SUCCESS, 0x02, &[0x72, 6, 0x3F, 0x0E]);
+    let busy = [BUSY; 5];
+    let attentions = [ATTENTION; 13];
+    for (command, answers, counted) in [
+        // reserves, releases, conflicts, retries, unit attentions, timeouts
+        (Command::Reserve, &[GOOD][..], [1, 0, 0, 0, 0, 0]),
+        (Command::Release, &[BUSY, GOOD], [0, 1, 0, 1, 0, 0]),
+        (Command::Reserve, &[ATTENTION, CONFLICT], [0, 0, 1, 0, 1, 0]),
+        (Command::Reserve, &[TIMEOUT], [0, 0, 0, 0, 0, 1]),
+        // The fifth is answered by no retry, and the last of the unit attentions neither.
+        (Command::Reserve, &busy, [0, 0, 0, 4, 0, 0]),
+        (Command::Reserve, &attentions, [0, 0, 0, 4, 13, 0]),
+    ] {
+        let mut world = World::new();
+        world.play(command, answers);
+        let ReservationState {
+            requests,
+            reserves,
+            releases,
+            conflicts,
+            retries,
+            unit_attentions,
+            timeouts,
+            cancels,
+            ..
+        } = world.known;
+        assert_eq!((requests, cancels), (1, 0), "{answers:?}");
+        assert_eq!(
+            [
+                reserves,
+                releases,
+                conflicts,
+                retries,
+                unit_attentions,
+                timeouts
+            ],
+            counted,
+            "{answers:?}"
+        );
+        let last = answers.last().expect("there is one");
+        assert_eq!(world.known.scsi_status, last.scsi_status);
+        let codes = (world.known.sense_key, world.known.asc, world.known.ascq);
+        let said = match last.sense {
+            [] => (0xFF, 0, 0),
+            sense => (sense[1], sense[2], sense[3]),
+        };
+        assert_eq!(codes, said, "{answers:?}");
+    }
+}
+
+/// A request that is not taken, since another is in hand, is not counted, and the last answer stays.
+#[test]
+fn a_refused_start_is_not_noted() {
+    let mut world = World::new();
+    let _ = world.step(Event::Start(Command::Reserve));
+    let before = world.known;
+    assert_eq!(world.step(Event::Start(Command::Release)), Action::Refuse);
+    assert_eq!(world.known, before);
 }
 
 #[test]

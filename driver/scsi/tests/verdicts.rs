@@ -4,8 +4,9 @@
 //! test and what it is tested against share neither values nor order nor means.
 
 use proptest::prelude::*;
+use scsi_reserve::Outcome::{Conflict, Executed, NotExecuted, Unknown};
 use scsi_reserve::Retry::{AfterDelay, AfterTenSeconds, AtOnce, No, TenByteForm};
-use scsi_reserve::{Answer, NtStatus, Retry, Verdict, sense};
+use scsi_reserve::{Answer, NtStatus, Outcome, Retry, Verdict, sense};
 
 const BUSY: u32 = 0x8000_0011;
 const NO_MEDIA: u32 = 0xC000_0013;
@@ -19,60 +20,75 @@ const TIMEOUT: u32 = 0xC000_00B5;
 const DEVICE_ERROR: u32 = 0xC000_0185;
 const HARDWARE_ERROR: u32 = 0xC000_0483;
 
-/// Status for the caller and retry.
-type Row = (u32, Retry);
+/// Status for the caller, retry, and what is known of the reservation then.
+type Row = (u32, Retry, Outcome);
 
-const ANYTHING_ELSE: Row = (DEVICE_ERROR, No);
-const PROOF: Row = (0, No);
+const ANYTHING_ELSE: Row = (DEVICE_ERROR, No, Unknown);
+const PROOF: Row = (0, No, Executed);
+const GONE: Row = (NOT_CONNECTED, No, Unknown);
+const REFUSED: Row = (INVALID_REQUEST, TenByteForm, NotExecuted);
+const TROUBLE: Row = (DEVICE_ERROR, AfterDelay, Unknown);
 
 /// By SCSI status; CHECK CONDITION is by sense data, GOOD and 0xFF are by NTSTATUS.
 const BY_SCSI_STATUS: [(u8, Row); 5] = [
-    (0x18, (BUSY, No)),
-    (0x08, (NOT_READY, AfterDelay)),
-    (0x28, (NOT_READY, AfterDelay)),
-    (0x30, (NOT_READY, AfterDelay)),
-    (0x40, (DEVICE_ERROR, AfterDelay)),
+    (0x18, (BUSY, No, Conflict)),
+    (0x08, (NOT_READY, AfterDelay, NotExecuted)),
+    (0x28, (NOT_READY, AfterDelay, NotExecuted)),
+    (0x30, (NOT_READY, AfterDelay, NotExecuted)),
+    (0x40, (DEVICE_ERROR, AfterDelay, Unknown)),
 ];
 
-/// By sense key, ASC and ASCQ; the first that fits.
-const BY_SENSE: [(u8, Option<u8>, Option<u8>, Row); 19] = [
-    (0x0, None, None, (DEVICE_ERROR, AfterDelay)),
-    (0x1, None, None, PROOF),
-    (0x2, Some(0x04), Some(0x01), (NOT_READY, AfterTenSeconds)),
-    (0x2, Some(0x04), Some(0x07), (NOT_READY, AfterTenSeconds)),
-    (0x2, Some(0x04), Some(0x0A), (NOT_READY, AfterTenSeconds)),
-    (0x2, Some(0x3A), None, (NO_MEDIA, No)),
-    (0x2, Some(0x04), Some(0x03), (NO_MEDIA, No)),
-    (0x2, Some(0x04), Some(0x00), (NOT_READY, No)),
-    (0x2, Some(0x04), Some(0x04), (NOT_READY, No)),
-    (0x2, Some(0x04), Some(0x08), (NOT_READY, No)),
-    (0x2, None, None, (NOT_READY, AfterDelay)),
-    (0x3, None, None, (DATA_ERROR, No)),
-    (0x4, None, None, (HARDWARE_ERROR, No)),
-    (0x5, Some(0x25), None, (NOT_CONNECTED, No)),
-    (0x5, None, None, (INVALID_REQUEST, TenByteForm)),
-    (0x6, None, None, (DEVICE_ERROR, AtOnce)),
-    (0x7, None, None, (DENIED, No)),
-    (0xB, None, None, (DEVICE_ERROR, AfterDelay)),
+/// By sense key, ASC and ASCQ; the first that fits. A recovered error is a row of its own.
+#[rustfmt::skip]
+const BY_SENSE: [(u8, Option<u8>, Option<u8>, Row); 18] = [
+    (0x0, None, None, (DEVICE_ERROR, AfterDelay, Unknown)),
+    (0x2, Some(0x04), Some(0x01), (NOT_READY, AfterTenSeconds, NotExecuted)),
+    (0x2, Some(0x04), Some(0x07), (NOT_READY, AfterTenSeconds, NotExecuted)),
+    (0x2, Some(0x04), Some(0x0A), (NOT_READY, AfterTenSeconds, NotExecuted)),
+    (0x2, Some(0x3A), None, (NO_MEDIA, No, NotExecuted)),
+    (0x2, Some(0x04), Some(0x03), (NO_MEDIA, No, NotExecuted)),
+    (0x2, Some(0x04), Some(0x00), (NOT_READY, No, NotExecuted)),
+    (0x2, Some(0x04), Some(0x04), (NOT_READY, No, NotExecuted)),
+    (0x2, Some(0x04), Some(0x08), (NOT_READY, No, NotExecuted)),
+    (0x2, None, None, (NOT_READY, AfterDelay, NotExecuted)),
+    (0x3, None, None, (DATA_ERROR, No, Unknown)),
+    (0x4, None, None, (HARDWARE_ERROR, No, Unknown)),
+    (0x5, Some(0x25), None, (NOT_CONNECTED, No, Unknown)),
+    (0x5, None, None, (INVALID_REQUEST, TenByteForm, NotExecuted)),
+    (0x6, None, None, (DEVICE_ERROR, AtOnce, Unknown)),
+    (0x7, None, None, (DENIED, No, NotExecuted)),
+    (0xB, None, None, (DEVICE_ERROR, AfterDelay, Unknown)),
     (0x8, None, None, ANYTHING_ELSE),
 ];
 
-const BY_NT_STATUS: [(u32, Row); 11] = [
-    (0xC000_00B5, (TIMEOUT, No)),              // IO_TIMEOUT
-    (0xC000_000E, (NOT_CONNECTED, No)),        // NO_SUCH_DEVICE
-    (0xC000_00C0, (NOT_CONNECTED, No)),        // DEVICE_DOES_NOT_EXIST
-    (0xC000_009D, (NOT_CONNECTED, No)),        // DEVICE_NOT_CONNECTED
-    (0xC000_02B6, (NOT_CONNECTED, No)),        // DEVICE_REMOVED
-    (0xC000_0184, (NOT_CONNECTED, No)),        // INVALID_DEVICE_STATE
-    (0xC000_0056, (NOT_CONNECTED, No)),        // DELETE_PENDING
-    (0xC000_0010, (INVALID_REQUEST, No)),      // INVALID_DEVICE_REQUEST
-    (0xC000_00BB, (INVALID_REQUEST, No)),      // NOT_SUPPORTED
-    (0xC000_0002, (INVALID_REQUEST, No)),      // NOT_IMPLEMENTED
-    (0xC000_009A, (NO_RESOURCES, AfterDelay)), // INSUFFICIENT_RESOURCES
+#[rustfmt::skip]
+const BY_NT_STATUS: [(u32, Row); 22] = [
+    (0xC000_00B5, (TIMEOUT, No, Unknown)),              // IO_TIMEOUT
+    (0xC000_000E, GONE),                                // NO_SUCH_DEVICE
+    (0xC000_00C0, GONE),                                // DEVICE_DOES_NOT_EXIST
+    (0xC000_009D, GONE),                                // DEVICE_NOT_CONNECTED
+    (0xC000_02B6, GONE),                                // DEVICE_REMOVED
+    (0xC000_0184, GONE),                                // INVALID_DEVICE_STATE
+    (0xC000_0056, GONE),                                // DELETE_PENDING
+    (0x8000_0010, GONE),                                // DEVICE_OFF_LINE
+    (0x8000_000F, GONE),                                // DEVICE_POWERED_OFF
+    (0xC000_0010, REFUSED),                             // INVALID_DEVICE_REQUEST
+    (0xC000_00BB, REFUSED),                             // NOT_SUPPORTED
+    (0xC000_0002, REFUSED),                             // NOT_IMPLEMENTED
+    (0xC000_009A, (NO_RESOURCES, AfterDelay, Unknown)), // INSUFFICIENT_RESOURCES
+    (0xC000_0185, TROUBLE),                             // IO_DEVICE_ERROR
+    (0x8000_0011, TROUBLE),                             // DEVICE_BUSY
+    (0xC000_020C, TROUBLE),                             // CONNECTION_DISCONNECTED
+    (0xC000_020D, TROUBLE),                             // CONNECTION_RESET
+    (0xC000_0240, TROUBLE),                             // REQUEST_ABORTED
+    (0xC000_0120, TROUBLE),                             // CANCELLED
+    (0xC000_00A3, (NOT_READY, AfterDelay, Unknown)),    // DEVICE_NOT_READY
+    (0xC000_0013, (NO_MEDIA, No, Unknown)),             // NO_MEDIA_IN_DEVICE
+    (0xC000_0178, (NO_MEDIA, No, Unknown)),             // NO_MEDIA
 ];
 
 /// NTSTATUS values that have no row: success, informational, warnings and errors.
-const WITHOUT_ROW: [u32; 12] = [
+const WITHOUT_ROW: [u32; 10] = [
     0x0000_0000,
     0x0000_0102,
     0x0000_0103,
@@ -80,15 +96,15 @@ const WITHOUT_ROW: [u32; 12] = [
     0x7FFF_FFFF,
     0x8000_0000,
     0x8000_0005,
-    0x8000_0011,
+    0x8000_0012,
     0xC000_0001,
-    0xC000_0120,
-    0xC000_0185,
     0xFFFF_FFFF,
 ];
 
 /// CHECK CONDITION whose sense data says nothing readable.
-const UNREADABLE: Row = (DEVICE_ERROR, AfterDelay);
+const UNREADABLE: Row = TROUBLE;
+/// Sense data of an earlier command.
+const DEFERRED: Row = (DEVICE_ERROR, AfterDelay, NotExecuted);
 
 fn nt(value: u32) -> NtStatus {
     NtStatus(value.cast_signed())
@@ -101,11 +117,22 @@ fn row_of_nt_status(status: u32) -> Row {
         .map_or(ANYTHING_ELSE, |(_, row)| *row)
 }
 
-fn row_of_codes(key: u8, asc: u8, ascq: u8) -> Row {
+fn row_of_codes(status: u32, key: u8, asc: u8, ascq: u8) -> Row {
+    if key == 0x1 {
+        return match status {
+            0x0000_0000 | 0xC000_0185 => PROOF,
+            _ => row_of_nt_status(status),
+        };
+    }
     BY_SENSE
         .iter()
         .find(|(k, a, q, _)| *k == key && a.is_none_or(|a| a == asc) && q.is_none_or(|q| q == ascq))
         .map_or(ANYTHING_ELSE, |(.., row)| *row)
+}
+
+fn row_of(verdict: &Verdict) -> Row {
+    let status = verdict.status.0.cast_unsigned();
+    (status, verdict.retry, verdict.outcome)
 }
 
 fn judge(status: u32, information: usize, scsi_status: u8, sense: &[u8]) -> Row {
@@ -115,7 +142,8 @@ fn judge(status: u32, information: usize, scsi_status: u8, sense: &[u8]) -> Row 
         scsi_status,
         sense,
     });
-    (verdict.status.0.cast_unsigned(), verdict.retry)
+    assert_eq!(verdict.port, nt(status));
+    row_of(&verdict)
 }
 
 /// Sense data in the format of a response code, with `more` as its ADDITIONAL SENSE LENGTH and 255
@@ -132,14 +160,14 @@ fn sense_data(code: u8, key: u8, asc: u8, ascq: u8, more: u8) -> [u8; 255] {
 }
 
 /// What the sense data of [`sense_data`] says with `length` bytes of it back.
-fn row_of_sense(code: u8, key: u8, asc: u8, ascq: u8, length: usize) -> Row {
+fn row_of_sense(status: u32, code: u8, key: u8, asc: u8, ascq: u8, length: usize) -> Row {
     let (key_at, asc_at) = if code & 2 == 0 { (2, 12) } else { (1, 2) };
     match length {
         _ if length <= key_at => UNREADABLE,
-        _ if code & 1 == 1 => (DEVICE_ERROR, AfterDelay),
-        _ if length <= asc_at => row_of_codes(key, 0, 0),
-        _ if length == asc_at + 1 => row_of_codes(key, asc, 0),
-        _ => row_of_codes(key, asc, ascq),
+        _ if code & 1 == 1 => DEFERRED,
+        _ if length <= asc_at => row_of_codes(status, key, 0, 0),
+        _ if length == asc_at + 1 => row_of_codes(status, key, asc, 0),
+        _ => row_of_codes(status, key, asc, ascq),
     }
 }
 
@@ -153,7 +181,7 @@ fn every_scsi_status_means_the_same_in_both_shapes() {
     {
         for scsi_status in 0..=u8::MAX {
             let expected = match scsi_status {
-                0x00 if status < 0x8000_0000 => PROOF,
+                0x00 if status == 0 => PROOF,
                 0x00 | 0xFF => row_of_nt_status(status),
                 0x02 => UNREADABLE,
                 _ => BY_SCSI_STATUS
@@ -172,11 +200,12 @@ fn every_scsi_status_means_the_same_in_both_shapes() {
                 "{status:#X}, 55 bytes"
             );
         }
-        let refused = Verdict::of_refused(nt(status));
-        assert_eq!(
-            (refused.status.0.cast_unsigned(), refused.retry),
-            row_of_nt_status(status)
-        );
+        let refused = row_of_nt_status(status);
+        assert_eq!(row_of(&Verdict::of_refused(nt(status))), refused);
+        // Nothing left this node.
+        let (told, retry, _) = refused;
+        let failed = row_of(&Verdict::of_failed_format(nt(status)));
+        assert_eq!(failed, (told, retry, NotExecuted));
     }
 }
 
@@ -191,8 +220,8 @@ fn sense_data_means_what_the_part_of_it_that_came_back_says() {
                 for ascq in qualifiers {
                     let bytes = sense_data(code, key, asc, ascq, 247);
                     for length in 0..=252 {
-                        let expected = row_of_sense(code, key, asc, ascq, length);
-                        for status in [0x0000_0000, 0xC000_0185] {
+                        for status in [0x0000_0000, 0xC000_0185, 0xC000_00B5, 0xC000_000E] {
+                            let expected = row_of_sense(status, code, key, asc, ascq, length);
                             let row = judge(status, 56 + length, 0x02, &bytes[..length]);
                             assert_eq!(
                                 row, expected,
@@ -212,7 +241,7 @@ fn bytes_past_the_additional_sense_length_or_the_information_are_not_read() {
         for key in 0..=15 {
             for length in 0..=32 {
                 let whole = sense_data(code, key, 0x3A, 0x00, 247);
-                let expected = row_of_sense(code, key, 0x3A, 0x00, length);
+                let expected = row_of_sense(0, code, key, 0x3A, 0x00, length);
                 assert_eq!(
                     judge(0, 56 + length, 0x02, &whole),
                     expected,
@@ -220,7 +249,7 @@ fn bytes_past_the_additional_sense_length_or_the_information_are_not_read() {
                 );
 
                 let declared = sense_data(code, key, 0x3A, 0x00, u8::try_from(length).unwrap());
-                let expected = row_of_sense(code, key, 0x3A, 0x00, 8 + length);
+                let expected = row_of_sense(0, code, key, 0x3A, 0x00, 8 + length);
                 assert_eq!(
                     judge(0, 56 + 252, 0x02, &declared),
                     expected,
@@ -267,6 +296,30 @@ fn a_verdict_carries_the_sense_data_it_was_reached_by() {
     }
 }
 
+/// classpnp does so when it meets them: all of "target operating conditions have changed" but new
+/// microcode.
+#[test]
+fn a_changed_target_asks_for_a_new_look_at_the_bus() {
+    for code in [0x70, 0x71, 0x72, 0x73] {
+        for key in 0..=15 {
+            for asc in 0..=u8::MAX {
+                for ascq in [0x00, 0x01, 0x02, 0x03, 0x0E, 0xFF] {
+                    let bytes = sense_data(code, key, asc, ascq, 10);
+                    let verdict = Verdict::of(&Answer {
+                        status: NtStatus::SUCCESS,
+                        information: 74,
+                        scsi_status: 0x02,
+                        sense: &bytes[..18],
+                    });
+                    let asks = key == 6 && asc == 0x3F && ascq != 0x01 && code & 1 == 0;
+                    assert_eq!(verdict.invalidates_bus_relations(), asks, "{verdict:?}");
+                }
+            }
+        }
+    }
+    assert!(!Verdict::of_refused(NtStatus::CANCELLED).invalidates_bus_relations());
+}
+
 /// Exclusive access is proved by all three of these, or by a recovered error of this very command.
 fn is_proof(status: u32, information: usize, scsi_status: u8, sense: &[u8]) -> bool {
     let back = &sense[..sense.len().min(information.saturating_sub(56))];
@@ -274,8 +327,9 @@ fn is_proof(status: u32, information: usize, scsi_status: u8, sense: &[u8]) -> b
         [0x70 | 0xF0, _, key, ..] | [0x72 | 0xF2, key, ..] => key & 0x0F == 1,
         _ => false,
     };
-    let good = scsi_status == 0x00 && status >> 31 == 0;
-    information >= 56 && (good || (scsi_status == 0x02 && recovered))
+    let good = scsi_status == 0x00 && status == 0;
+    let recovered = recovered && scsi_status == 0x02 && [0, 0xC000_0185].contains(&status);
+    information >= 56 && (good || recovered)
 }
 
 #[test]
