@@ -48,4 +48,4 @@ pub use ntstatus::NtStatus;
 pub use operation::{Action, Event, Operation, Policy};
 pub use sense::{SENSE_KEYS, Sense};
 pub use state::{IOCTL_RESVFLT_QUERY_STATE, Knowledge, ReservationState};
-pub use verdict::{Answer, Outcome, Retry, Verdict};
+pub use verdict::{Answer, Outcome, Retry, Target, Verdict};

@@ -20,8 +20,7 @@
 use crate::cdb::{Command, Form};
 use crate::ntstatus::NtStatus;
 use crate::operation::{Action, Event, Operation};
-use crate::sense::Sense;
-use crate::verdict::{Outcome, Retry, SCSI_STATUS_UNTOUCHED, Verdict};
+use crate::verdict::{Outcome, Retry, SCSI_STATUS_UNTOUCHED, Target, Verdict};
 
 /// The control code that asks for a [`ReservationState`]: `CTL_CODE(0x8016, 0x816, METHOD_BUFFERED,
 /// FILE_READ_ACCESS)`.
@@ -34,6 +33,7 @@ pub const VERSION: u32 = 1;
 
 /// Stands for a SCSI status or sense key that did not come.
 pub const NONE: u8 = SCSI_STATUS_UNTOUCHED;
+const _: () = assert!(NONE == Target::NO_SENSE_DATA);
 
 /// What this node last knew of the reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -204,7 +204,7 @@ impl ReservationState {
         match event {
             Event::Start(_) if action != Action::Refuse => {
                 count(&mut self.requests);
-                self.answer_is(NONE, None);
+                self.heard(Target::SILENT);
             }
             Event::Answered(_) | Event::Refused(_) | Event::FormatFailed(_) => {
                 self.answered(action, operation, now);
@@ -226,7 +226,7 @@ impl ReservationState {
         let Some(verdict) = operation.verdict() else {
             return;
         };
-        self.answer_is(verdict.scsi_status, verdict.sense);
+        self.heard(verdict.target);
         self.count_answer(&verdict, action, operation.command());
         self.cdb_length = match operation.form() {
             Form::Six => 6,
@@ -255,12 +255,11 @@ impl ReservationState {
         }
     }
 
-    const fn answer_is(&mut self, scsi_status: u8, sense: Option<Sense>) {
-        self.scsi_status = scsi_status;
-        (self.sense_key, self.asc, self.ascq) = match sense {
-            Some(sense) => (sense.key, sense.asc, sense.ascq),
-            None => (NONE, 0, 0),
-        };
+    const fn heard(&mut self, target: Target) {
+        self.scsi_status = target.scsi_status;
+        self.sense_key = target.sense_key;
+        self.asc = target.asc;
+        self.ascq = target.ascq;
     }
 
     fn learn(&mut self, knowledge: Knowledge, now: impl FnOnce() -> u64) {

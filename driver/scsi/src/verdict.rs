@@ -95,10 +95,48 @@ pub struct Verdict {
     pub retry: Retry,
     /// What is known of the reservation.
     pub outcome: Outcome,
-    /// The target's status byte; [`SCSI_STATUS_UNTOUCHED`] if none came back.
+    /// What the target said.
+    pub target: Target,
+}
+
+/// What the target said, in four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Target {
+    /// Its status byte; [`SCSI_STATUS_UNTOUCHED`] if none came back.
     pub scsi_status: u8,
-    /// The sense data of a CHECK CONDITION, if it could be read.
-    pub sense: Option<Sense>,
+    /// The sense key of a CHECK CONDITION; [`NO_SENSE_DATA`](Self::NO_SENSE_DATA) if no sense data
+    /// came back that could be read.
+    pub sense_key: u8,
+    /// The additional sense code; 0 if none came back.
+    pub asc: u8,
+    /// Its qualifier; 0 if none came back.
+    pub ascq: u8,
+}
+
+impl Target {
+    /// No sense key.
+    pub const NO_SENSE_DATA: u8 = 0xFF;
+    /// Nothing.
+    pub const SILENT: Self = Self::status(SCSI_STATUS_UNTOUCHED);
+
+    const fn status(scsi_status: u8) -> Self {
+        Self {
+            scsi_status,
+            sense_key: Self::NO_SENSE_DATA,
+            asc: 0,
+            ascq: 0,
+        }
+    }
+
+    const fn check(said: Sense) -> Self {
+        Self {
+            scsi_status: scsi::CHECK_CONDITION,
+            sense_key: said.key,
+            asc: said.asc,
+            ascq: said.ascq,
+        }
+    }
 }
 
 // It is passed about in two registers.
@@ -261,7 +299,7 @@ impl Verdict {
     pub fn of(answer: &Answer<'_>) -> Self {
         match answer.status_byte() {
             scsi::GOOD if answer.status == Nt::SUCCESS => {
-                Self::new(PROOF, Nt::SUCCESS, scsi::GOOD, None)
+                Self::new(PROOF, Nt::SUCCESS, Target::status(scsi::GOOD))
             }
             scsi_status => Self::without_good(answer, scsi_status),
         }
@@ -270,8 +308,7 @@ impl Verdict {
     /// Reads why a send failed: `WdfRequestGetStatus` after `WdfRequestSend` said FALSE.
     #[must_use]
     pub fn of_refused(status: NtStatus) -> Self {
-        let row = Row::of_nt_status(status);
-        Self::new(row, status, SCSI_STATUS_UNTOUCHED, None)
+        Self::new(Row::of_nt_status(status), status, Target::SILENT)
     }
 
     /// Reads why the pass-through could not be made ready for a send: nothing left this node.
@@ -285,33 +322,37 @@ impl Verdict {
 
     fn without_good(answer: &Answer<'_>, scsi_status: u8) -> Self {
         let status = answer.status;
-        let (row, sense) = match scsi_status {
+        let row = match scsi_status {
             // Some ports copy the structure back for a command that never reached the target.
-            scsi::GOOD | SCSI_STATUS_UNTOUCHED => (Row::of_nt_status(status), None),
-            scsi::CHECK_CONDITION => match sense::parse(answer.sense_that_came_back()) {
-                None => (TROUBLE, None),
-                // classpnp reads deferred sense as this command's; RECOVERED ERROR would then be no
-                // proof.
-                Some(said) if said.deferred => {
-                    let row = row(Nt::IO_DEVICE_ERROR, AfterDelay, NotExecuted);
-                    (row, Some(said))
-                }
-                Some(said) => (Row::of_sense(said, status), Some(said)),
-            },
-            _ => (Row::of_scsi_status(scsi_status), None),
+            scsi::GOOD | SCSI_STATUS_UNTOUCHED => Row::of_nt_status(status),
+            scsi::CHECK_CONDITION => return Self::of_check(answer),
+            _ => Row::of_scsi_status(scsi_status),
         };
-        Self::new(row, status, scsi_status, sense)
+        Self::new(row, status, Target::status(scsi_status))
+    }
+
+    fn of_check(answer: &Answer<'_>) -> Self {
+        let status = answer.status;
+        let Some(said) = sense::parse(answer.sense_that_came_back()) else {
+            return Self::new(TROUBLE, status, Target::status(scsi::CHECK_CONDITION));
+        };
+        // classpnp reads deferred sense as this command's; RECOVERED ERROR would then be no proof.
+        let row = if said.deferred {
+            row(Nt::IO_DEVICE_ERROR, AfterDelay, NotExecuted)
+        } else {
+            Row::of_sense(said, status)
+        };
+        Self::new(row, status, Target::check(said))
     }
 
     #[inline]
-    const fn new(row: Row, port: NtStatus, scsi_status: u8, sense: Option<Sense>) -> Self {
+    const fn new(row: Row, port: NtStatus, target: Target) -> Self {
         Self {
             status: row.status,
             port,
             retry: row.retry,
             outcome: row.outcome,
-            scsi_status,
-            sense,
+            target,
         }
     }
 
@@ -324,15 +365,7 @@ impl Verdict {
     #[must_use]
     #[inline]
     pub const fn invalidates_bus_relations(&self) -> bool {
-        match self.sense {
-            Some(Sense {
-                key: key::UNIT_ATTENTION,
-                asc: 0x3F,
-                ascq,
-                deferred: false,
-            }) => ascq != 0x01,
-            _ => false,
-        }
+        matches!(self.retry, AtOnce) && self.target.asc == 0x3F && self.target.ascq != 0x01
     }
 }
 

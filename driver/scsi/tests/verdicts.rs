@@ -6,7 +6,7 @@
 use proptest::prelude::*;
 use scsi_reserve::Outcome::{Conflict, Executed, NotExecuted, Unknown};
 use scsi_reserve::Retry::{AfterDelay, AfterTenSeconds, AtOnce, No, TenByteForm};
-use scsi_reserve::{Answer, NtStatus, Outcome, Retry, Verdict, sense};
+use scsi_reserve::{Answer, NtStatus, Outcome, Retry, Target, Verdict, sense};
 
 const BUSY: u32 = 0x8000_0011;
 const NO_MEDIA: u32 = 0xC000_0013;
@@ -274,25 +274,34 @@ fn sense_data_of_no_known_format_is_unreadable() {
 }
 
 #[test]
-fn a_verdict_carries_the_sense_data_it_was_reached_by() {
-    for (code, deferred) in [(0x70, false), (0x71, true), (0x72, false), (0xF3, true)] {
+fn a_verdict_carries_what_the_target_said() {
+    let silent = Target::SILENT;
+    assert_eq!((silent.scsi_status, silent.sense_key), (0xFF, 0xFF));
+    for code in [0x70, 0x71, 0x72, 0xF3] {
         let bytes = sense_data(code, 6, 0x29, 0x02, 10);
-        let answer = Answer {
-            status: NtStatus::SUCCESS,
-            information: 74,
-            scsi_status: 2,
-            sense: &bytes[..18],
-        };
-        let sense = Verdict::of(&answer).sense.unwrap();
-        assert_eq!(
-            (sense.key, sense.asc, sense.ascq, sense.deferred),
-            (6, 0x29, 0x02, deferred)
-        );
-        let other = Answer {
-            scsi_status: 0x18,
-            ..answer
-        };
-        assert_eq!(Verdict::of(&other).sense, None);
+        for (scsi_status, information, said) in [
+            (0x02, 74, (0x02, 6, 0x29, 0x02)),
+            (0x02, 57, (0x02, 0xFF, 0, 0)),
+            (0x02, 55, (0xFF, 0xFF, 0, 0)),
+            (0x18, 74, (0x18, 0xFF, 0, 0)),
+            (0x00, 74, (0x00, 0xFF, 0, 0)),
+            (0xFF, 74, (0xFF, 0xFF, 0, 0)),
+        ] {
+            let target = Verdict::of(&Answer {
+                status: NtStatus::SUCCESS,
+                information,
+                scsi_status,
+                sense: &bytes[..18],
+            })
+            .target;
+            let carried = (
+                target.scsi_status,
+                target.sense_key,
+                target.asc,
+                target.ascq,
+            );
+            assert_eq!(carried, said, "{code:#X} {scsi_status:#X} {information}");
+        }
     }
 }
 
