@@ -68,7 +68,7 @@ enum Next {
     /// In `DispatchEvents`: `EvtIoQueueState` is about to be called.
     TellReady,
     /// `serve_next`, whose lock is still to be had; with what was retrieved before it, in the wrong reading.
-    ServeNext(Option<usize>),
+    TakeTurn(Option<usize>),
     /// The wrong reading's retrieval.
     Retrieve,
     /// Nothing came: whether any waits is asked.
@@ -204,25 +204,25 @@ impl State {
     }
 
     /// Puts a request into the hand and has its command sent.
-    fn start(&mut self, number: usize) -> Option<Next> {
+    fn start(&mut self, number: usize) -> Next {
         self.must(ONE, self.hand.is_none());
         self.hand = Some(number);
-        Some(Next::Send(number))
+        Next::Send(number)
     }
 
     fn run(&mut self, world: &World, next: Next, inside: bool) -> Option<Next> {
         self.must(ALIVE, self.removal != Removal::Deleted);
         match next {
             Next::TellReady if world.reading == Reading::TakenBeforeTheLock => Some(Next::Retrieve),
-            Next::TellReady => Some(Next::ServeNext(None)),
+            Next::TellReady => Some(Next::TakeTurn(None)),
             Next::Retrieve => match self.retrieve() {
-                Some(number) => Some(Next::ServeNext(Some(number))),
+                Some(number) => Some(Next::TakeTurn(Some(number))),
                 None => Some(Next::AskAfterNothing),
             },
-            Next::ServeNext(Some(number)) => self.start(number),
-            Next::ServeNext(None) if self.hand.is_some() => None,
-            Next::ServeNext(None) => match self.retrieve() {
-                Some(number) => self.start(number),
+            Next::TakeTurn(Some(number)) => Some(self.start(number)),
+            Next::TakeTurn(None) if self.hand.is_some() => None,
+            Next::TakeTurn(None) => match self.retrieve() {
+                Some(number) => Some(self.start(number)),
                 None if self.removal != Removal::No => None,
                 None => Some(Next::AskAfterNothing),
             },
@@ -378,7 +378,7 @@ impl Model for World {
                 state.work_item_queued = false;
                 state.threads.push(match self.reading {
                     Reading::TakenBeforeTheLock => Next::Retrieve,
-                    _ => Next::ServeNext(None),
+                    _ => Next::TakeTurn(None),
                 });
             }
             Step::Run(next, inside) => {
