@@ -18,7 +18,7 @@ struct Value {
 }
 
 /// 0, which the range excludes, stands for "the disk's own".
-const TIMEOUT_SECONDS: Value = Value::new(utf16!("TimeoutSeconds"), 1..=255, 0);
+const TIMEOUT_SECONDS: Value = Value::new(utf16!("TimeoutSeconds"), 1..=3_600, 0);
 const MAX_RETRIES: Value = Value::new(utf16!("MaxRetries"), 0..=16, 4);
 const RETRY_DELAY_MS: Value = Value::new(utf16!("RetryDelayMs"), 10..=60_000, 1_000);
 const RESERVE_10_FALLBACK: Value = Value::new(utf16!("Reserve10Fallback"), 0..=1, 1);
@@ -27,8 +27,9 @@ const ATTACH_MODE: Value = Value::new(utf16!("AttachMode"), 0..=1, 0);
 /// In a disk's hardware key; 2, which the range excludes, stands for "says nothing".
 const RESVFLT_ENABLED: Value = Value::new(utf16!("ResvFltEnabled"), 0..=1, 2);
 
-/// Of disk.sys, in seconds.
-const TIME_OUT_VALUE: Value = Value::new(utf16!("TimeOutValue"), 1..=255, 60);
+/// Of disk.sys, in seconds: without it that takes `SCSI_DISK_TIMEOUT`, 10 (microsoft/Windows-driver-samples,
+/// storage/class/disk/src/disk.h and pnp.c). More than 108,000 no port's pass-through takes.
+const TIME_OUT_VALUE: Value = Value::new(utf16!("TimeOutValue"), 1..=108_000, 10);
 const DISK_SERVICE: Utf16 =
     utf16!("\\Registry\\Machine\\System\\CurrentControlSet\\Services\\Disk");
 

@@ -2,7 +2,7 @@
 //! lower device as if the filter were not there.
 #![forbid(unsafe_code)]
 
-use scsi_reserve::{Command, IOCTL_RESVFLT_QUERY_STATE, NtStatus, Policy};
+use scsi_reserve::{Control, NtStatus, Policy};
 
 use crate::reservation::Reservation;
 use crate::trace::{self, TraceEvent};
@@ -38,18 +38,23 @@ impl Disk {
 }
 
 impl Operations for Disk {
-    fn claims(code: u32) -> bool {
-        Command::from_ioctl(code).is_some() || code == IOCTL_RESVFLT_QUERY_STATE
+    fn looks_at(code: u32) -> bool {
+        Control::of(code) != Control::Foreign
     }
 
     fn evt_device_wdm_irp_dispatch(&self, code: u32) -> Route<'_> {
-        // Late in a removal the queues are gone before the filter is detached.
-        if self.reservation.is_gone() {
-            Route::Complete(NtStatus::DEVICE_NOT_CONNECTED)
-        } else if code == IOCTL_RESVFLT_QUERY_STATE {
-            Route::Queue(&self.queries)
-        } else {
-            Route::Queue(self.reservation.queue())
+        // Late in a removal queues and lock are gone before the filter is detached.
+        let is_gone = self.reservation.is_gone();
+        match Control::of(code) {
+            Control::Foreign => Route::Pass,
+            Control::Reset if is_gone => Route::Pass,
+            Control::Reset => {
+                self.reservation.reset_passes(code);
+                Route::Pass
+            }
+            _ if is_gone => Route::Complete(NtStatus::DEVICE_NOT_CONNECTED),
+            Control::Serve(_) => Route::Queue(self.reservation.queue()),
+            Control::QueryState => Route::Queue(&self.queries),
         }
     }
 

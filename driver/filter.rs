@@ -82,6 +82,21 @@ fn known<T>(said: Result<T, NtStatus>) -> Result<Option<T>, NtStatus> {
     }
 }
 
+/// Whether it is the pseudo-disk that MPIO builds over the paths to one unit: a SCSI-2 reservation belongs to one I_T
+/// nexus, so the node would meet a conflict of its own making on the next path. PnP compares hardware IDs without case.
+fn is_mpio_disk(hardware_ids: &[u16]) -> bool {
+    const MPIO: &[u16] = utf16!("MPIO\\").units();
+    let upper = |unit: u16| match unit {
+        0x61..=0x7A => unit - 0x20,
+        _ => unit,
+    };
+    hardware_ids.len() >= MPIO.len()
+        && hardware_ids
+            .iter()
+            .zip(MPIO)
+            .all(|(&unit, &mpio)| upper(unit) == mpio)
+}
+
 impl Filter {
     /// Why a disk is left alone. An error where that can't be told: then it is left alone, too.
     fn refuses(
@@ -89,14 +104,8 @@ impl Filter {
         init: &DeviceInit<'_>,
         hardware_ids: &[u16],
     ) -> Result<Option<Utf16>, NtStatus> {
-        // The pseudo-disk that MPIO builds over the paths to one unit. A SCSI-2 reservation belongs to one I_T nexus,
-        // so the node would meet a conflict of its own making on the next path.
-        const MPIO: &[u16] = utf16!("MPIO\\").units();
         let key = known(init.hardware_key())?;
         let refused = self.parameters.attach.refuses(key.as_ref())?;
-        Ok(refused.or_else(|| {
-            let is_mpio_disk = hardware_ids.starts_with(MPIO);
-            is_mpio_disk.then_some(utf16!("a disk of MPIO's"))
-        }))
+        Ok(refused.or_else(|| is_mpio_disk(hardware_ids).then_some(utf16!("a disk of MPIO's"))))
     }
 }

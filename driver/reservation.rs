@@ -12,12 +12,15 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use scsi_reserve::{Action, Cdb, Command, Event, NtStatus, Operation, Policy, ReservationState};
+use scsi_reserve::{
+    Action, Cdb, Command, Event, NtStatus, Operation, Policy, ReservationState, Verdict,
+};
 
 use crate::state::DiskState;
+use crate::trace::{self, TraceEvent};
 use crate::wdf::{
-    Canceller, Device, EvtRequestCancel, InHand, Locked, Operations, PassThrough, Prepared, Queue,
-    Request, Returned, Timer, WorkItem,
+    BusRelations, Canceller, Device, EvtRequestCancel, Hex, InHand, Locked, Operations,
+    PassThrough, Prepared, Queue, Request, Returned, Timer, WorkItem,
 };
 
 /// The framework's own timeout on a send is a net under the port's: so many seconds later.
@@ -32,6 +35,7 @@ pub struct Reservation {
     state: Locked<State>,
     queue: Queue,
     canceller: Canceller,
+    bus_relations: BusRelations,
     /// Seconds that the port gives one command.
     timeout: u32,
 }
@@ -71,13 +75,13 @@ impl State {
     }
 
     /// Every event of every operation passes here.
-    fn note(&mut self, event: Event<'_>) -> Action {
+    fn note(&mut self, event: Event) -> Action {
         let action = self.operation.step(event);
         self.disk.note(&event, action, &self.operation);
         action
     }
 
-    fn step(&mut self, event: Event<'_>) -> Effect {
+    fn step(&mut self, event: Event) -> Effect {
         let action = self.note(event);
         self.effect(action)
     }
@@ -87,6 +91,8 @@ impl State {
         loop {
             action = match action {
                 Action::Nothing | Action::Send => return Effect::Nothing,
+                // Never: only an empty hand takes a request, and the operation is idle then.
+                Action::Refuse => Action::Finish(NtStatus::INVALID_DEVICE_STATE),
                 Action::Mark => {
                     let status = self.in_hand.mark_cancelable(self.evt_request_cancel);
                     self.note(Event::Marked(status))
@@ -146,6 +152,7 @@ impl Reservation {
             state: Locked::create(device, state)?,
             queue: device.manual_queue()?,
             canceller,
+            bus_relations: device.bus_relations()?,
             timeout,
         })
     }
@@ -185,9 +192,13 @@ impl Reservation {
 
     /// The pass-through came back.
     pub fn answered(&self, returned: Returned) {
+        let verdict = Verdict::of(&returned.answer());
+        if verdict.invalidates_bus_relations() {
+            self.bus_relations.invalidate();
+        }
         let effect = {
             let mut state = self.state.lock();
-            let action = state.note(Event::Answered(returned.answer()));
+            let action = state.note(Event::Answered(verdict));
             state.pass_through = Some(returned.into_idle());
             state.effect(action)
         };
@@ -209,7 +220,23 @@ impl Reservation {
 
     /// The device came to full power.
     pub fn powered_up(&self) {
-        self.state.lock().disk.resumed();
+        let effect = self.step(Event::PoweredUp);
+        self.perform(effect);
+    }
+
+    /// Somebody on this node asked for a reset with this control code, which passes by. Any IRQL up to
+    /// `DISPATCH_LEVEL`.
+    pub fn reset_passes(&self, code: u32) {
+        let effect = {
+            let mut state = self.state.lock();
+            let disk = state.disk.number();
+            trace::write(|| TraceEvent::ResetPassed {
+                disk,
+                code: Hex(code),
+            });
+            state.step(Event::ResetPassed)
+        };
+        self.perform(effect);
     }
 
     /// What this node knows of the reservation.
@@ -222,7 +249,7 @@ impl Reservation {
         self.gone.load(Ordering::Acquire)
     }
 
-    fn step(&self, event: Event<'_>) -> Effect {
+    fn step(&self, event: Event) -> Effect {
         self.state.lock().step(event)
     }
 
@@ -240,16 +267,17 @@ impl Reservation {
     }
 
     fn send(&self, idle: PassThrough, cdb: Cdb) -> Effect {
-        let sent = idle.prepare(cdb, self.timeout).map_err(Err);
-        let sent = sent.and_then(|prepared| {
-            let prepared = self.ready(prepared).map_err(Ok)?;
-            let net = self.timeout.saturating_add(NET_SECONDS);
-            prepared.send(net).map_err(Err)
-        });
-        match sent {
+        let prepared = match idle.prepare(cdb, self.timeout) {
+            Ok(prepared) => prepared,
+            Err((idle, status)) => return self.not_sent(idle, Event::FormatFailed(status)),
+        };
+        let prepared = match self.ready(prepared) {
+            Ok(prepared) => prepared,
+            Err(effect) => return effect,
+        };
+        match prepared.send(self.timeout.saturating_add(NET_SECONDS)) {
             Ok(()) => Effect::Nothing,
-            Err(Ok(effect)) => effect,
-            Err(Err((idle, status))) => self.refused(idle, status),
+            Err((idle, status)) => self.not_sent(idle, Event::Refused(status)),
         }
     }
 
@@ -265,10 +293,10 @@ impl Reservation {
         }
     }
 
-    fn refused(&self, idle: PassThrough, status: NtStatus) -> Effect {
+    fn not_sent(&self, idle: PassThrough, event: Event) -> Effect {
         let mut state = self.state.lock();
         state.pass_through = Some(idle);
-        state.step(Event::Refused(status))
+        state.step(event)
     }
 
     /// Nothing is in hand any more. What waits already is served by the work item, on its own stack; of what comes from

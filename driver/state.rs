@@ -35,16 +35,16 @@ impl DiskState {
     }
 
     /// Notes one step of the operation. Its events are written while the lock is held, so that they come in their order.
-    pub fn note(&mut self, event: &Event<'_>, action: Action, operation: &Operation) {
+    pub fn note(&mut self, event: &Event, action: Action, operation: &Operation) {
         self.state.note(event, action, operation, interrupt_time);
         if trace::is_enabled() {
             self.write_events(event, action, operation);
         }
     }
 
-    /// The device came back from low power.
-    pub fn resumed(&mut self) {
-        self.state.resumed(interrupt_time);
+    /// The number of the disk in events.
+    pub const fn number(&self) -> u32 {
+        self.disk
     }
 
     /// What is known now.
@@ -53,12 +53,13 @@ impl DiskState {
     }
 
     #[cold]
-    fn write_events(&self, event: &Event<'_>, action: Action, operation: &Operation) {
+    fn write_events(&self, event: &Event, action: Action, operation: &Operation) {
         let (disk, code) = (self.disk, Hex(self.code));
         match event {
             Event::Start(_) => TraceEvent::OperationStarted { disk, code }.write(),
-            Event::Answered(answer) => self.write_answer(answer.status, action, operation),
-            Event::Refused(status) => self.write_answer(*status, action, operation),
+            Event::Answered(_) | Event::Refused(_) | Event::FormatFailed(_) => {
+                self.write_answer(action, operation);
+            }
             Event::CancelAsked => TraceEvent::CancelRequested {
                 disk,
                 code,
@@ -72,60 +73,57 @@ impl DiskState {
         }
     }
 
-    fn write_answer(&self, status: NtStatus, action: Action, operation: &Operation) {
+    fn write_answer(&self, action: Action, operation: &Operation) {
         let Some(verdict) = operation.verdict() else {
             return;
         };
-        let (state, disk, code) = (&self.state, self.disk, Hex(self.code));
-        match (verdict.retry, action) {
-            (Retry::AtOnce, _) => TraceEvent::UnitAttention {
+        let (disk, code, target) = (self.disk, Hex(self.code), verdict.target);
+        if verdict.retry == Retry::AtOnce {
+            TraceEvent::UnitAttention {
                 disk,
-                asc: state.asc,
-                ascq: state.ascq,
+                asc: target.asc,
+                ascq: target.ascq,
             }
-            .write(),
-            (_, Action::StartTimer { milliseconds }) => TraceEvent::Retry {
+            .write();
+        }
+        match action {
+            Action::StartTimer { milliseconds: 0 } if verdict.retry == Retry::AtOnce => {}
+            Action::StartTimer { milliseconds } => TraceEvent::Retry {
                 disk,
                 code,
-                status,
-                scsi_status: state.scsi_status,
-                sense_key: state.sense_key,
-                asc: state.asc,
-                ascq: state.ascq,
+                status: verdict.port,
+                scsi_status: target.scsi_status,
+                sense_key: target.sense_key,
+                asc: target.asc,
+                ascq: target.ascq,
                 attempts: operation.sends(),
                 delay_ms: milliseconds,
             }
             .write(),
             _ if verdict.outcome == Outcome::Conflict => {
-                TraceEvent::Conflict { disk, code }.write()
+                TraceEvent::Conflict { disk, code }.write();
             }
             _ => {}
         }
     }
 
     fn write_end(&self, status: NtStatus, operation: &Operation) {
-        let (state, disk, code) = (&self.state, self.disk, self.code);
+        let (state, disk) = (&self.state, self.disk);
         if operation.outcome() == Outcome::Unknown {
-            TraceEvent::OutcomeUnknown {
-                disk,
-                code: Hex(code),
-                status,
-            }
-            .write();
+            let code = Hex(self.code);
+            TraceEvent::OutcomeUnknown { disk, code, status }.write();
         }
-        let elapsed = self
-            .began
-            .map(|began| interrupt_time().saturating_sub(began));
+        let began = self.began.unwrap_or_else(interrupt_time);
         TraceEvent::OperationEnded {
             disk,
-            code: Hex(code),
+            code: Hex(self.code),
             status,
             scsi_status: state.scsi_status,
             sense_key: state.sense_key,
             asc: state.asc,
             ascq: state.ascq,
             attempts: operation.sends(),
-            microseconds: elapsed.unwrap_or(0) / 10,
+            microseconds: interrupt_time().saturating_sub(began) / 10,
         }
         .write();
     }

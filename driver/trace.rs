@@ -78,6 +78,8 @@ events! {
 
         /// A unit attention that nobody else will hear of. The command is sent again at once, a few times.
         UnitAttention: Warning, RESERVATION { disk: u32, asc: u8, ascq: u8 }
+        /// A reset of the disk or its bus, asked for by somebody on this node, passes by.
+        ResetPassed: Warning, RESERVATION { disk: u32, code: Hex }
         /// Another node holds the reservation.
         Conflict: Information, RESERVATION { disk: u32, code: Hex }
         /// The command may have been executed, or a reservation held before may be lost.

@@ -11,6 +11,7 @@ use wdk_sys::{
 
 use scsi_reserve::NtStatus;
 
+use super::bus_relations::BusRelations;
 use super::context::{Context, ContextSpace};
 use super::device::{Device, DeviceInit};
 use super::driver::create_driver;
@@ -42,10 +43,10 @@ pub trait Driver: Context {
 ///
 /// Unless it says otherwise, a function is called at any IRQL up to `DISPATCH_LEVEL`.
 pub trait Operations: Context {
-    /// Whether a device control is for the filter. All others go on to the next lower device.
-    fn claims(code: u32) -> bool;
+    /// Whether the filter looks at a device control. All others go on to the next lower device.
+    fn looks_at(code: u32) -> bool;
 
-    /// `EvtDeviceWdmIrpDispatch`: where a device control goes that is for the filter.
+    /// `EvtDeviceWdmIrpDispatch`: where a device control goes that the filter looks at.
     fn evt_device_wdm_irp_dispatch(&self, code: u32) -> Route<'_>;
 
     /// `EvtIoDeviceControl` of a parallel queue.
@@ -76,8 +77,10 @@ pub trait Operations: Context {
     fn evt_cleanup_callback(&self);
 }
 
-/// Where a claimed device control goes.
+/// Where a device control goes that the filter looks at.
 pub enum Route<'a> {
+    /// On to the next lower device.
+    Pass,
     /// To a queue.
     Queue(&'a Queue),
     /// Nowhere: it is completed at once, with Information 0.
@@ -203,6 +206,11 @@ impl<C: Operations> Device<C> {
         unsafe { PassThrough::create(self, Some(evt_request_completion_routine::<C>)) }
     }
 
+    /// The bus relations of the device's PDO.
+    pub fn bus_relations(&self) -> Result<BusRelations, NtStatus> {
+        BusRelations::of(self)
+    }
+
     /// What a request of the device's is marked cancelable with; see [`Operations::evt_request_cancel`].
     pub const fn evt_request_cancel(&self) -> EvtRequestCancel {
         // SAFETY: the callback is that for a device with a `C`.
@@ -252,9 +260,9 @@ unsafe extern "C" fn evt_device_wdm_irp_dispatch<C: Operations>(
     irp: PIRP,
     dispatch_context: WDFCONTEXT,
 ) -> NTSTATUS {
-    if C::claims(code) {
+    if C::looks_at(code) {
         // SAFETY: all are the framework's own.
-        return unsafe { claimed::<C>(device, code, driver_context, irp, dispatch_context) };
+        return unsafe { route::<C>(device, code, driver_context, irp, dispatch_context) };
     }
     // SAFETY: device, IRP and context are those given to this callback.
     unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) }
@@ -263,7 +271,7 @@ unsafe extern "C" fn evt_device_wdm_irp_dispatch<C: Operations>(
 /// # Safety
 /// The arguments are those of `EvtDeviceWdmIrpDispatch`.
 #[inline(never)]
-unsafe fn claimed<C: Operations>(
+unsafe fn route<C: Operations>(
     device: WDFDEVICE,
     code: ULONG,
     driver_context: WDFCONTEXT,
@@ -291,7 +299,9 @@ unsafe fn claimed<C: Operations>(
             status.0
         }
         // SAFETY: as in the callback.
-        None => unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) },
+        None | Some(Route::Pass) => unsafe {
+            call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context)
+        },
     }
 }
 

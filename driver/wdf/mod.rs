@@ -18,7 +18,7 @@
 //! context!(Disk);
 //!
 //! impl Operations for Disk {
-//!     fn claims(code: u32) -> bool { code == IOCTL_OF_MINE }
+//!     fn looks_at(code: u32) -> bool { code == IOCTL_OF_MINE }
 //!     fn evt_device_wdm_irp_dispatch(&self, _: u32) -> Route<'_> { Route::Queue(&self.queue) }
 //!     fn evt_io_device_control(&self, request: Request, _: u32) { request.complete(NtStatus::SUCCESS) }
 //!     // … and the other callbacks, which have nothing to do.
@@ -42,6 +42,7 @@
 //! | | [`InHand`] | the one that is being served |
 //! | `work_item` | [`WorkItem`] | `WDFWORKITEM` |
 //! | `timer` | [`Timer`] | `WDFTIMER`, one-shot, called at `PASSIVE_LEVEL` |
+//! | `bus_relations` | [`BusRelations`] | those of the device's PDO |
 //! | `lock` | [`Locked`] | `WDFSPINLOCK` and what it covers |
 //! | `device` | [`DeviceInit`], [`Device`] | `WDFDEVICE_INIT` of a filter; `WDFDEVICE` whose context is still to come |
 //! | `etw` | [`Provider`] | an ETW registration; its events are declared with [`events!`] |
@@ -56,6 +57,7 @@
 //!
 //! Sources for the rules: Microsoft's reference pages and microsoft/Windows-Driver-Frameworks, src/framework.
 
+mod bus_relations;
 mod callbacks;
 mod clock;
 mod context;
@@ -71,6 +73,7 @@ mod request;
 mod timer;
 mod work_item;
 
+pub use bus_relations::BusRelations;
 pub(crate) use callbacks::driver_entry;
 pub use callbacks::{Driver, Operations, Route, load};
 pub use clock::interrupt_time;

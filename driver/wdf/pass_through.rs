@@ -138,6 +138,8 @@ impl PassThrough {
         header.DataIn = SCSI_IOCTL_DATA_UNSPECIFIED as UCHAR;
         header.TimeOutValue = timeout;
         header.SenseInfoOffset = PASS_THROUGH_LENGTH as ULONG;
+        // Behind the sense area: 0 would lie in the structure, which some ports refuse for data of no length, too.
+        header.DataBufferOffset = size_of::<Buffer>() as u64;
         for (to, from) in header.Cdb.iter_mut().zip(cdb.as_bytes()) {
             *to = *from;
         }
