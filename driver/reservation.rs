@@ -54,6 +54,8 @@ struct State {
 /// What is left to do after the lock is dropped, and with what.
 enum Effect {
     Nothing,
+    /// Nothing could be taken from the queue.
+    LookAgain,
     Prepare(PassThrough, Cdb),
     CancelSent,
     Complete(Request, NtStatus),
@@ -61,46 +63,69 @@ enum Effect {
 
 impl State {
     /// Takes the next request into the empty hand, if there is one.
-    fn start_next(&mut self, queue: &Queue) -> Result<Effect, NtStatus> {
+    fn start_next(&mut self, queue: &Queue) -> Effect {
         let Some(empty) = self.in_hand.empty() else {
-            return Ok(Effect::Nothing);
+            return Effect::Nothing;
         };
-        let (request, code) = queue.next()?;
+        let (request, code) = match queue.next() {
+            Ok(next) => next,
+            Err(NtStatus::NO_MORE_ENTRIES) => return Effect::LookAgain,
+            // The device goes, and the framework ends what waits.
+            Err(_) => return Effect::Nothing,
+        };
         let Some(command) = Command::from_ioctl(code) else {
-            return Ok(Effect::Complete(request, NtStatus::INVALID_DEVICE_REQUEST));
+            return Effect::Complete(request, NtStatus::INVALID_DEVICE_REQUEST);
         };
         empty.put(request);
         self.disk.begins(code);
-        Ok(self.step(Event::Start(command)))
+        // As `effect` goes on, straight where it nearly always goes.
+        match self.note(Event::Start(command)) {
+            Action::Mark => match self.mark() {
+                Action::Prepare => self.prepare(),
+                other => self.effect(other),
+            },
+            other => self.effect(other),
+        }
     }
 
-    /// Every event of every operation passes here.
+    /// Every event of every operation passes here. Inlined, since of an event that is known little is left.
+    #[allow(clippy::inline_always, reason = "counted")]
+    #[inline(always)]
     fn note(&mut self, event: Event) -> Action {
         let action = self.operation.step(event);
         self.disk.note(&event, action, &self.operation);
         action
     }
 
+    /// The same for what is seldom, with its effect.
+    #[inline(never)]
     fn step(&mut self, event: Event) -> Effect {
         let action = self.note(event);
         self.effect(action)
     }
 
+    #[allow(clippy::inline_always, reason = "counted")]
+    #[inline(always)]
+    fn mark(&mut self) -> Action {
+        let status = self.in_hand.mark_cancelable(self.evt_request_cancel);
+        self.note(Event::Marked(status))
+    }
+
+    #[allow(clippy::inline_always, reason = "counted")]
+    #[inline(always)]
+    fn unmark(&mut self) -> Action {
+        let status = self.in_hand.unmark_cancelable();
+        self.note(Event::Unmarked(status))
+    }
+
     /// Does what is done under the lock, and gives what follows after it.
+    #[inline(never)]
     fn effect(&mut self, mut action: Action) -> Effect {
         loop {
             action = match action {
                 Action::Nothing | Action::Send => return Effect::Nothing,
-                // Never: only an empty hand takes a request, and the operation is idle then.
-                Action::Refuse => Action::Finish(NtStatus::INVALID_DEVICE_STATE),
-                Action::Mark => {
-                    let status = self.in_hand.mark_cancelable(self.evt_request_cancel);
-                    self.note(Event::Marked(status))
-                }
-                Action::Unmark => {
-                    let status = self.in_hand.unmark_cancelable();
-                    self.note(Event::Unmarked(status))
-                }
+                Action::Mark => self.mark(),
+                Action::Unmark => self.unmark(),
                 Action::StartTimer { milliseconds } => {
                     self.timer.start(milliseconds);
                     return Effect::Nothing;
@@ -109,19 +134,28 @@ impl State {
                     let stopped = self.timer.stop();
                     self.note(Event::WaitStopped(stopped))
                 }
-                Action::Prepare => {
-                    let idle = self.pass_through.take();
-                    return idle.map_or(Effect::Nothing, |idle| {
-                        Effect::Prepare(idle, self.operation.cdb())
-                    });
-                }
+                Action::Prepare => return self.prepare(),
                 Action::CancelSent => return Effect::CancelSent,
-                Action::Finish(status) => {
-                    let request = self.in_hand.take();
-                    return request
-                        .map_or(Effect::Nothing, |request| Effect::Complete(request, status));
-                }
+                Action::Finish(status) => return self.finish(status),
+                // Never: only an empty hand takes a request, and the operation is idle then.
+                Action::Refuse => return self.finish(NtStatus::INVALID_DEVICE_STATE),
             }
+        }
+    }
+
+    #[inline]
+    fn prepare(&mut self) -> Effect {
+        match self.pass_through.take() {
+            Some(idle) => Effect::Prepare(idle, self.operation.cdb()),
+            None => Effect::Nothing,
+        }
+    }
+
+    #[inline]
+    fn finish(&mut self, status: NtStatus) -> Effect {
+        match self.in_hand.take() {
+            Some(request) => Effect::Complete(request, status),
+            None => Effect::Nothing,
         }
     }
 }
@@ -164,13 +198,8 @@ impl Reservation {
 
     /// Serves the next request if none is in hand. At `PASSIVE_LEVEL`, as whatever may end in a send.
     pub fn serve_next(&self) {
-        let next = self.state.lock().start_next(&self.queue);
-        match next {
-            Ok(effect) => self.perform(effect),
-            Err(NtStatus::NO_MORE_ENTRIES) => self.look_again_if_any_waits(),
-            // The device goes, and the framework ends what waits.
-            Err(_) => {}
-        }
+        let effect = self.state.lock().start_next(&self.queue);
+        self.perform(effect);
     }
 
     /// A request whose cancellation is under way can't be taken, but counts: the queue is not empty for the next one
@@ -200,7 +229,13 @@ impl Reservation {
             let mut state = self.state.lock();
             let action = state.note(Event::Answered(verdict));
             state.pass_through = Some(returned.into_idle());
-            state.effect(action)
+            match action {
+                Action::Unmark => match state.unmark() {
+                    Action::Finish(status) => state.finish(status),
+                    other => state.effect(other),
+                },
+                other => state.effect(other),
+            }
         };
         self.perform(effect);
     }
@@ -259,6 +294,7 @@ impl Reservation {
         loop {
             effect = match effect {
                 Effect::Nothing => return,
+                Effect::LookAgain => return self.look_again_if_any_waits(),
                 Effect::Prepare(idle, cdb) => self.send(idle, cdb),
                 Effect::CancelSent => return self.canceller.cancel(),
                 Effect::Complete(request, status) => return self.complete(request, status),
@@ -266,6 +302,7 @@ impl Reservation {
         }
     }
 
+    #[inline(never)]
     fn send(&self, idle: PassThrough, cdb: Cdb) -> Effect {
         let prepared = match idle.prepare(cdb, self.timeout) {
             Ok(prepared) => prepared,

@@ -35,9 +35,15 @@ impl DiskState {
     }
 
     /// Notes one step of the operation. Its events are written while the lock is held, so that they come in their order.
+    #[inline(always)]
     pub fn note(&mut self, event: &Event, action: Action, operation: &Operation) {
         self.state.note(event, action, operation, interrupt_time);
-        if trace::is_enabled() {
+        let is_told = match event {
+            Event::Start(_) | Event::Answered(_) | Event::Refused(_) => true,
+            Event::FormatFailed(_) | Event::CancelAsked => true,
+            _ => matches!(action, Action::Finish(_)),
+        };
+        if is_told && trace::is_enabled() {
             self.write_events(event, action, operation);
         }
     }

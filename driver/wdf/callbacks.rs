@@ -253,8 +253,8 @@ unsafe fn in_place<'a, C: Context>(space: WDFCONTEXT) -> Option<&'a C> {
 /// What it returns is what was returned to it: the IRP is out of its hands either way.
 unsafe extern "C" fn evt_device_wdm_irp_dispatch<C: Operations>(
     device: WDFDEVICE,
-    _major: UCHAR,
-    _minor: UCHAR,
+    major: UCHAR,
+    minor: UCHAR,
     code: ULONG,
     driver_context: WDFCONTEXT,
     irp: PIRP,
@@ -262,17 +262,31 @@ unsafe extern "C" fn evt_device_wdm_irp_dispatch<C: Operations>(
 ) -> NTSTATUS {
     if C::looks_at(code) {
         // SAFETY: all are the framework's own.
-        return unsafe { route::<C>(device, code, driver_context, irp, dispatch_context) };
+        return unsafe {
+            route::<C>(
+                device,
+                major,
+                minor,
+                code,
+                driver_context,
+                irp,
+                dispatch_context,
+            )
+        };
     }
     // SAFETY: device, IRP and context are those given to this callback.
     unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) }
 }
 
+/// With all arguments where they are, so that going there is a jump.
+///
 /// # Safety
 /// The arguments are those of `EvtDeviceWdmIrpDispatch`.
 #[inline(never)]
-unsafe fn route<C: Operations>(
+unsafe extern "C" fn route<C: Operations>(
     device: WDFDEVICE,
+    _major: UCHAR,
+    _minor: UCHAR,
     code: ULONG,
     driver_context: WDFCONTEXT,
     irp: PIRP,

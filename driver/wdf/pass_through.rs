@@ -5,6 +5,7 @@
 //! request that is out can't be touched, nor one sent that was not formatted anew.
 
 use core::cell::UnsafeCell;
+use core::mem::offset_of;
 use core::ptr::{self, null_mut};
 
 use scsi_reserve::verdict::{PASS_THROUGH_LENGTH, SCSI_STATUS_UNTOUCHED};
@@ -12,7 +13,7 @@ use scsi_reserve::{Answer, Cdb, NtStatus};
 use wdk_sys::{
     _WDF_REQUEST_SEND_OPTIONS_FLAGS, IRP_MN_SCSI_CLASS, LONGLONG,
     PFN_WDF_REQUEST_COMPLETION_ROUTINE, PWDF_REQUEST_COMPLETION_PARAMS,
-    SCSI_IOCTL_DATA_UNSPECIFIED, SCSI_PASS_THROUGH, STATUS_UNSUCCESSFUL, UCHAR, ULONG, USHORT,
+    SCSI_IOCTL_DATA_UNSPECIFIED, SCSI_PASS_THROUGH, STATUS_UNSUCCESSFUL, UCHAR, ULONG,
     WDF_REQUEST_REUSE_PARAMS, WDF_REQUEST_SEND_OPTIONS, WDFCONTEXT, WDFIOTARGET, WDFMEMORY,
     WDFREQUEST, call_unsafe_wdf_function_binding as call_unsafe,
 };
@@ -38,6 +39,40 @@ struct Buffer {
 
 const _: () = assert!(size_of::<SCSI_PASS_THROUGH>() == PASS_THROUGH_LENGTH);
 const _: () = assert!(size_of::<Buffer>() == PASS_THROUGH_LENGTH + SENSE_LENGTH);
+
+/// What is the same in each, byte by byte; the rest is zero.
+const TEMPLATE: [u8; size_of::<Buffer>()] = {
+    const BYTES: [(usize, usize); 6] = [
+        (offset_of!(SCSI_PASS_THROUGH, Length), PASS_THROUGH_LENGTH),
+        (
+            offset_of!(SCSI_PASS_THROUGH, ScsiStatus),
+            SCSI_STATUS_UNTOUCHED as usize,
+        ),
+        (offset_of!(SCSI_PASS_THROUGH, SenseInfoLength), SENSE_LENGTH),
+        (
+            offset_of!(SCSI_PASS_THROUGH, DataIn),
+            SCSI_IOCTL_DATA_UNSPECIFIED as usize,
+        ),
+        (
+            offset_of!(SCSI_PASS_THROUGH, SenseInfoOffset),
+            PASS_THROUGH_LENGTH,
+        ),
+        // Behind the sense area: 0 would lie in the structure, which some ports refuse for data of no length, too.
+        (
+            offset_of!(SCSI_PASS_THROUGH, DataBufferOffset),
+            size_of::<Buffer>(),
+        ),
+    ];
+    let mut template = [0; size_of::<Buffer>()];
+    let mut at = 0;
+    while at < BYTES.len() {
+        let (offset, value) = BYTES[at];
+        assert!(value <= u8::MAX as usize);
+        template[offset] = value as u8;
+        at += 1;
+    }
+    template
+};
 
 /// The request's context: all that belongs to it.
 struct Slot {
@@ -120,29 +155,16 @@ impl PassThrough {
         }
     }
 
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "all are smaller than the members"
-    )]
     fn fill(&self, cdb: Cdb, timeout: u32) {
         let buffer = self.0.buffer.get();
         // Its padding too, since the port gets all of it.
-        // SAFETY: the buffer is ours, and may be all zero.
-        unsafe { buffer.write_bytes(0, 1) };
+        // SAFETY: the buffer is ours, and as long as the template.
+        unsafe { buffer.cast::<[u8; size_of::<Buffer>()]>().write(TEMPLATE) };
         // SAFETY: the buffer is ours and initialised.
         let header = unsafe { &mut (*buffer).header };
-        header.Length = PASS_THROUGH_LENGTH as USHORT;
-        header.ScsiStatus = SCSI_STATUS_UNTOUCHED;
-        header.CdbLength = cdb.as_bytes().len() as UCHAR;
-        header.SenseInfoLength = SENSE_LENGTH as UCHAR;
-        header.DataIn = SCSI_IOCTL_DATA_UNSPECIFIED as UCHAR;
+        header.CdbLength = cdb.length();
         header.TimeOutValue = timeout;
-        header.SenseInfoOffset = PASS_THROUGH_LENGTH as ULONG;
-        // Behind the sense area: 0 would lie in the structure, which some ports refuse for data of no length, too.
-        header.DataBufferOffset = size_of::<Buffer>() as u64;
-        for (to, from) in header.Cdb.iter_mut().zip(cdb.as_bytes()) {
-            *to = *from;
-        }
+        header.Cdb[0] = cdb.operation_code();
     }
 
     /// Formatting copies the buffer into the framework's own, which goes down, over all that the last answer left

@@ -7,42 +7,52 @@ use crate::control::Control;
 
 /// What the caller wants of the logical unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Command {
     /// Reserve the logical unit for this initiator.
-    Reserve,
-    /// Give the reservation up.
-    Release,
+    Reserve = 0,
+    /// Give the reservation up: the operation code after RESERVE's, in either form.
+    Release = 1,
 }
 
 /// Which of a command's two forms is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Form {
-    /// RESERVE(6) and RELEASE(6).
-    Six,
-    /// RESERVE(10) and RELEASE(10).
-    Ten,
+    /// RESERVE(6), which this is the operation code of, and RELEASE(6).
+    Six = 0x16,
+    /// RESERVE(10), which this is the operation code of, and RELEASE(10).
+    Ten = 0x56,
 }
 
-/// A command descriptor block, ready to be copied into a pass-through.
+/// A command descriptor block: an operation code, and zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Cdb(&'static [u8]);
+pub struct Cdb(u8);
 
 impl Cdb {
     /// The block for a command in one of its forms.
     #[must_use]
+    #[inline]
     pub const fn new(command: Command, form: Form) -> Self {
-        Self(match (command, form) {
-            (Command::Reserve, Form::Six) => &[0x16, 0, 0, 0, 0, 0],
-            (Command::Release, Form::Six) => &[0x17, 0, 0, 0, 0, 0],
-            (Command::Reserve, Form::Ten) => &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            (Command::Release, Form::Ten) => &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        })
+        Self(form as u8 | command as u8)
     }
 
-    /// The block's 6 or 10 bytes.
+    /// Its first byte.
     #[must_use]
-    pub const fn as_bytes(&self) -> &[u8] {
+    #[inline]
+    pub const fn operation_code(self) -> u8 {
         self.0
+    }
+
+    /// How many bytes it has: 6 or 10, as its group code says, the operation code's upper three bits
+    /// (SPC-2 4.3.4.1).
+    #[must_use]
+    #[inline]
+    pub const fn length(self) -> u8 {
+        match self.0 >> 5 {
+            0 => 6,
+            _ => 10,
+        }
     }
 }
 
@@ -50,7 +60,7 @@ impl Command {
     /// The command that an I/O control code asks for: see [`Control::of`].
     #[must_use]
     #[inline]
-    pub const fn from_ioctl(code: u32) -> Option<Self> {
+    pub fn from_ioctl(code: u32) -> Option<Self> {
         match Control::of(code) {
             Control::Serve(command) => Some(command),
             _ => None,

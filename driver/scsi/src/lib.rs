@@ -15,7 +15,7 @@
 //! let mut operation = Operation::new(Policy::default());
 //! assert_eq!(operation.step(Event::Start(Command::Reserve)), Action::Mark);
 //! assert_eq!(operation.step(Event::Marked(NtStatus::SUCCESS)), Action::Prepare);
-//! assert_eq!(operation.cdb().as_bytes(), [0x16, 0, 0, 0, 0, 0]);
+//! assert_eq!(operation.cdb().operation_code(), 0x16);
 //! assert_eq!(operation.step(Event::Ready), Action::Send);
 //!
 //! let conflict = Answer {

@@ -268,7 +268,7 @@ impl Operation {
     }
 
     /// Takes an event, and says what to do about it. At any IRQL, under the device's lock.
-    #[inline]
+    #[inline(always)]
     pub fn step(&mut self, event: Event) -> Action {
         match event {
             Event::Start(command) => self.start(command),

@@ -193,7 +193,7 @@ impl ReservationState {
     /// Notes one step of the machine: the event, what it was answered, and the machine after it.
     ///
     /// `now` is asked for the interrupt time only if what is known has changed.
-    #[inline]
+    #[inline(always)]
     pub fn note(
         &mut self,
         event: &Event,

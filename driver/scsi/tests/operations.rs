@@ -71,7 +71,7 @@ fn run(operation: &mut Operation, answers: &[Event]) -> (NtStatus, Vec<u32>, Vec
             Mark => Marked(OK),
             Prepare => Ready,
             Send => {
-                codes.push(operation.cdb().as_bytes()[0]);
+                codes.push(operation.cdb().operation_code());
                 assert!(codes.len() < 100, "no end");
                 let this = answer;
                 answer = answers.next().unwrap_or(this);

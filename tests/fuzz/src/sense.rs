@@ -39,7 +39,7 @@ fn run(answer: Answer<'_>) -> Expected {
             Action::Prepare => Event::Ready,
             Action::Send => {
                 sends += 1;
-                if operation.cdb().as_bytes().len() == 10 {
+                if operation.cdb().length() == 10 {
                     form = Form::Ten;
                 }
                 Event::Answered(answer)

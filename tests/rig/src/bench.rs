@@ -148,6 +148,8 @@ pub struct Cost {
     pub executive_calls: u64,
     /// Commands that reached the target.
     pub commands: u64,
+    /// Where the instructions lie, as [`Counted::places`].
+    pub places: Vec<u32>,
 }
 
 impl Cost {
@@ -248,7 +250,11 @@ impl Fleet {
         let faults = self.world.world().faults();
         let allocations = faults.allocations.iter();
         let allocations = allocations.filter(|&&what| what != FRAMEWORKS_REQUEST);
-        let Counted { callbacks, calls } = counted;
+        let Counted {
+            callbacks,
+            calls,
+            places,
+        } = counted;
         let executive = calls.iter().filter(|call| self.executive.contains(call));
         let executive = executive.count() as u64;
         Cost {
@@ -258,6 +264,7 @@ impl Fleet {
             framework_calls: calls.len() as u64 - executive,
             executive_calls: executive,
             commands: stack.port.take_seen().len() as u64,
+            places,
         }
     }
 
@@ -393,6 +400,21 @@ pub struct Figures {
     pub flat: bool,
 }
 
+/// Counts each request once: one disk, nobody listens.
+///
+/// # Errors
+/// The driver could not be loaded.
+pub fn count_once(file: &Path) -> Result<Vec<Cost>, NodeError> {
+    count_on(file, 1, false)
+}
+
+fn count_on(file: &Path, devices: usize, etw: bool) -> Result<Vec<Cost>, NodeError> {
+    let fleet = Fleet::new(file, devices, etw)?;
+    let costs = Case::ALL.map(|case| fleet.measure(case)).into();
+    fleet.end();
+    Ok(costs)
+}
+
 impl Figures {
     /// Counts everything.
     ///
@@ -400,12 +422,7 @@ impl Figures {
     /// The driver could not be loaded.
     pub fn count(file: &Path) -> Result<Self, NodeError> {
         pool::do_without_guards();
-        let run = |devices, etw| -> Result<Vec<Cost>, NodeError> {
-            let fleet = Fleet::new(file, devices, etw)?;
-            let costs = Case::ALL.map(|case| fleet.measure(case)).into();
-            fleet.end();
-            Ok(costs)
-        };
+        let run = |devices, etw| count_on(file, devices, etw);
         let [quiet, listened] = [run(1, false)?, run(1, true)?];
         let same = |devices| -> Result<bool, NodeError> {
             Ok(run(devices, false)? == quiet && run(devices, true)? == listened)

@@ -187,8 +187,10 @@ impl Class {
 
     /// ClassSendSrbAsynchronous (6972), which sets no minor function.
     fn send(&self, irp: *mut IRP, cdb: Cdb) -> Answer {
+        let mut bytes = vec![0; cdb.length().into()];
+        bytes[0] = cdb.operation_code();
         let mut srb = Srb {
-            cdb: cdb.as_bytes().into(),
+            cdb: bytes,
             timeout: TIMEOUT,
             answer: None,
         };

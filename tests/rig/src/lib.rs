@@ -41,5 +41,6 @@ pub mod reserve6;
 pub mod rules;
 pub mod step;
 pub mod stress;
+pub mod symbols;
 pub mod timeline;
 pub mod world;

@@ -677,9 +677,11 @@ fn check_form(irp: *mut IRP, minor: u8) -> (SCSI_PASS_THROUGH, usize) {
             "the CDB's tail is zero",
         ),
         (request.DataIn == 2, "DataIn is SCSI_IOCTL_DATA_UNSPECIFIED"),
+        (request.DataTransferLength == 0, "no data"),
         (
-            request.DataTransferLength == 0 && request.DataBufferOffset == 0,
-            "no data",
+            request.DataBufferOffset
+                >= request.SenseInfoOffset as usize + usize::from(request.SenseInfoLength),
+            "the data overlaps neither the structure nor the sense data",
         ),
         (
             request.SenseInfoLength >= 18,
@@ -690,8 +692,8 @@ fn check_form(irp: *mut IRP, minor: u8) -> (SCSI_PASS_THROUGH, usize) {
             "the sense area lies behind the structure",
         ),
         (
-            (1..=255).contains(&request.TimeOutValue),
-            "TimeOutValue is 1 to 255 s",
+            (1..=108_000).contains(&request.TimeOutValue),
+            "TimeOutValue is 1 s to 30 hours",
         ),
         (
             request.PathId == 0 && request.TargetId == 0 && request.Lun == 0,

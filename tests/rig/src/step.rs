@@ -28,6 +28,8 @@ pub struct Counted {
     pub callbacks: Vec<u64>,
     /// Addresses that the driver called outside of its image, in order.
     pub calls: Vec<usize>,
+    /// Where each instruction lies, in bytes from the start of the image's code, in order.
+    pub places: Vec<u32>,
 }
 
 impl Counted {
@@ -80,6 +82,7 @@ fn count_in<R>(code: Range<usize>, work: impl FnOnce() -> R) -> (R, Counted) {
     let empty = Counted {
         callbacks: Vec::with_capacity(LIMIT),
         calls: Vec::with_capacity(LIMIT),
+        places: Vec::with_capacity(LIMIT),
     };
     let state = State {
         code,
@@ -193,12 +196,19 @@ impl State {
         }
     }
 
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "an image's code is not that long"
+    )]
     fn step(&mut self, rip: usize) {
         // SAFETY: an instruction of the image.
         let first = unsafe { *(rip as *const u8) };
         let repeats = rip == self.last && matches!(first, 0xF2 | 0xF3);
         if !repeats {
             self.counted.callbacks[self.callback] += 1;
+            if self.counted.places.len() < LIMIT {
+                self.counted.places.push((rip - self.code.start) as u32);
+            }
         }
         self.last = rip;
     }

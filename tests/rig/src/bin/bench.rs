@@ -6,34 +6,40 @@ use std::process::{Command, ExitCode};
 
 use lexopt::prelude::*;
 use rig::bench::{self, Cost, Figures, IMAGE_GOAL, MANY};
-use rig::image;
+use rig::{image, symbols};
 use serde_json::{Value, json};
 
-const USAGE: &str = "bench [--image FILE] [--times FILE]";
+const USAGE: &str = "bench [--image FILE] [--times FILE] [--by-function | --by-line]";
 
 /// The image, and the times that benches/operations.rs wrote.
-fn options() -> Result<(PathBuf, Option<PathBuf>), lexopt::Error> {
-    let (mut image, mut times) = (image::built(), None);
+fn options() -> Result<(PathBuf, Option<PathBuf>, Option<bool>), lexopt::Error> {
+    let (mut image, mut times, mut lines) = (image::built(), None, None);
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("image") => image = arguments.value()?.into(),
             Long("times") => times = Some(arguments.value()?.into()),
+            Long("by-function") => lines = Some(false),
+            Long("by-line") => lines = Some(true),
             other => return Err(other.unexpected()),
         }
     }
-    Ok((image, times))
+    Ok((image, times, lines))
 }
 
 fn main() -> ExitCode {
-    let (image, times) = match options() {
+    let (image, times, lines) = match options() {
         Ok(options) => options,
         Err(error) => {
             eprintln!("bench: {error}\nusage: {USAGE}");
             return ExitCode::from(2);
         }
     };
-    match run(&image, times.as_deref()) {
+    let ran = match lines {
+        Some(lines) => show_places(&image, lines),
+        None => run(&image, times.as_deref()),
+    };
+    match ran {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -78,6 +84,18 @@ fn run(image: &Path, times: Option<&Path>) -> Result<bool, Box<dyn std::error::E
         writeln!(out, "✓ all {} goals are met", goals.len())?;
     }
     Ok(missed.is_empty())
+}
+
+/// Where the instructions of each request are.
+fn show_places(image: &Path, lines: bool) -> Result<bool, Box<dyn std::error::Error>> {
+    let mut out = io::stdout().lock();
+    for cost in bench::count_once(image)? {
+        writeln!(out, "\n{}: {}", cost.case.name(), cost.instructions())?;
+        for (place, count) in symbols::sum_up(image, &cost.places, lines)? {
+            writeln!(out, "{count:6}  {place}")?;
+        }
+    }
+    Ok(true)
 }
 
 /// What a program of the host says, or nothing.
