@@ -1,9 +1,9 @@
-/* The NT kernel's side of the kit: what a KMDF disk filter sees of it, x64 only.
+/* The NT kernel's side of the kit: what a KMDF disk filter sees of it, on x64 and ARM64, whose layouts are the same.
  * Names, order and layout are the WDK's, tags and anonymous unions included, for bindgen makes Rust paths of them.
  * STATUS_* and POOL_FLAG_* are absent on purpose: wdk-sys defines them itself. */
 #pragma once
 #if !defined(_WIN64)
-#error "the kit describes x64 only"
+#error "the kit describes x64 and ARM64 only"
 #endif
 
 typedef void VOID, *PVOID;

@@ -1,4 +1,4 @@
-/* SCSI pass-through, x64. */
+/* SCSI pass-through, 64 bits. */
 #pragma once
 #include "ntddk.h"
 

@@ -40,6 +40,55 @@ impl Display for Error {
 
 impl std::error::Error for Error {}
 
+/// The processors that drivers are built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// x64.
+    Amd64,
+    /// ARM64. No image for it was ever run by this project.
+    Arm64,
+}
+
+impl Architecture {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Amd64, Self::Arm64];
+
+    /// As stampinf and INF files call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// Rust's and clang's target.
+    #[must_use]
+    pub const fn target(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64-pc-windows-msvc",
+            Self::Arm64 => "aarch64-pc-windows-msvc",
+        }
+    }
+
+    /// The folder of its libraries in a WDK, and its name to the linker.
+    #[must_use]
+    pub fn machine(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x64",
+            Self::Arm64 => "ARM64",
+        }
+    }
+
+    /// What wdk-build has the compiler define for it, and flags that keep the kernel's registers.
+    fn clang_flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Amd64 => &["-D_WIN64", "-D_AMD64_", "-DAMD64", "-mno-sse"],
+            Self::Arm64 => &["-D_ARM64_", "-DARM64", "-mgeneral-regs-only"],
+        }
+    }
+}
+
 /// The LLVM whose clang, lld-link and libclang are used.
 #[derive(Debug)]
 pub struct Llvm(PathBuf);
@@ -66,23 +115,14 @@ impl Llvm {
         self.0.join("lib")
     }
 
-    /// clang, set to compile for the NT kernel on x64.
+    /// clang, set to compile for the NT kernel.
     #[must_use]
-    pub fn clang(&self) -> Command {
+    pub fn clang(&self, architecture: Architecture) -> Command {
         let mut clang = Command::new(self.tool("clang"));
-        clang.args([
-            "--target=x86_64-pc-windows-msvc",
-            "-fms-extensions",
-            "-ffreestanding",
-            "-nostdlibinc",
-        ]);
-        clang.args([
-            "-D_WIN64",
-            "-D_AMD64_",
-            "-DAMD64",
-            "-D_KERNEL_MODE",
-            "-DKMDF_VERSION_MAJOR=1",
-        ]);
+        clang.arg(format!("--target={}", architecture.target()));
+        clang.args(["-fms-extensions", "-ffreestanding", "-nostdlibinc"]);
+        clang.args(["-D_KERNEL_MODE", "-DKMDF_VERSION_MAJOR=1"]);
+        clang.args(architecture.clang_flags());
         clang
     }
 }

@@ -3,7 +3,7 @@
 //! Files are written only where something differs: their times decide what Cargo builds anew.
 
 use crate::wrapper::NAMES;
-use crate::{Error, Llvm, Result, run, write};
+use crate::{Architecture, Error, Llvm, Result, run, write};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,8 @@ const NTDDK: &str = include_str!("../include/ntddk.h");
 const NTDDSCSI: &str = include_str!("../include/ntddscsi.h");
 const WDF: &str = include_str!("../include/wdf.h");
 const STUB: &str = include_str!("../stub/WdfDriverEntry.c");
-const GUARD: &str = include_str!("../stub/guard.S");
+const GUARD_X64: &str = include_str!("../stub/guard-x64.S");
+const GUARD_ARM64: &str = include_str!("../stub/guard-arm64.S");
 const NTOSKRNL: &str = include_str!("../def/ntoskrnl.def");
 const WINDOWS: &str = include_str!("../host/windows.rs");
 const EMPTY: &str = include_str!("../host/empty.rs");
@@ -47,7 +48,7 @@ const EMPTY_HEADERS: [&str; 18] = [
 ];
 
 /// Libraries that wdk-sys links and the driver needs nothing from.
-const EMPTY_LIBRARIES: [&str; 2] = ["hal.lib", "wmilib.lib"];
+const EMPTY_LIBRARIES: [&str; 3] = ["arm64rt.lib", "hal.lib", "wmilib.lib"];
 
 /// Stages the kit below `root`; true if anything changed.
 ///
@@ -63,7 +64,6 @@ pub fn stage(llvm: &Llvm, root: &Path) -> Result<bool> {
         return Err(Error::new(text));
     }
     let include = root.join("Include").join(SDK_VERSION);
-    let library = root.join("Lib").join(SDK_VERSION).join("km/x64");
     let mut changed = false;
     for folder in ["shared", "km/crt", "km/ufx/1.1"] {
         create(&include.join(folder))?;
@@ -74,18 +74,31 @@ pub fn stage(llvm: &Llvm, root: &Path) -> Result<bool> {
     for name in EMPTY_HEADERS {
         changed |= write(&include.join("km").join(name), b"#pragma once\n")?;
     }
+    for minor in KMDF_MINORS {
+        let headers = root.join(format!("Include/wdf/kmdf/1.{minor}"));
+        changed |= write(&headers.join("wdf.h"), WDF.as_bytes())?;
+    }
+    for architecture in Architecture::ALL {
+        changed |= libraries(llvm, root, architecture)?;
+    }
+    Ok(changed)
+}
+
+fn libraries(llvm: &Llvm, root: &Path, architecture: Architecture) -> Result<bool> {
+    let machine = architecture.machine();
+    let library = root.join(format!("Lib/{SDK_VERSION}/km/{machine}"));
+    let mut changed = false;
     for name in EMPTY_LIBRARIES {
         changed |= write(&library.join(name), b"!<arch>\n")?;
     }
-    changed |= import_library(llvm, root, &library.join("ntoskrnl.lib"), NTOSKRNL)?;
-    changed |= guard_library(llvm, root, &library.join("BufferOverflowFastFailK.lib"))?;
+    let (kernel, guard) = ("ntoskrnl.lib", "BufferOverflowFastFailK.lib");
+    changed |= import_library(llvm, root, architecture, &library.join(kernel), NTOSKRNL)?;
+    changed |= guard_library(llvm, root, architecture, &library.join(guard))?;
     for minor in KMDF_MINORS {
-        let version = format!("1.{minor}");
-        let headers = root.join("Include/wdf/kmdf").join(&version);
-        let library = root.join("Lib/wdf/kmdf/x64").join(&version);
-        changed |= write(&headers.join("wdf.h"), WDF.as_bytes())?;
-        changed |= import_library(llvm, root, &library.join("WdfLdr.lib"), WDFLDR)?;
-        changed |= entry_library(llvm, root, &library.join("WdfDriverEntry.lib"), minor)?;
+        let library = root.join(format!("Lib/wdf/kmdf/{machine}/1.{minor}"));
+        let (loader, entry) = ("WdfLdr.lib", "WdfDriverEntry.lib");
+        changed |= import_library(llvm, root, architecture, &library.join(loader), WDFLDR)?;
+        changed |= entry_library(llvm, root, architecture, &library.join(entry), minor)?;
     }
     Ok(changed)
 }
@@ -119,34 +132,39 @@ pub fn programs(llvm: &Llvm, root: &Path, program: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn import_library(llvm: &Llvm, root: &Path, library: &Path, definitions: &str) -> Result<bool> {
+fn import_library(
+    llvm: &Llvm,
+    root: &Path,
+    architecture: Architecture,
+    library: &Path,
+    definitions: &str,
+) -> Result<bool> {
     let new = scratch(root, "import")?;
     let definition = new.with_extension("def");
     write(&definition, definitions.as_bytes())?;
     run(Command::new(llvm.tool("lld-link"))
-        .args(["/lib", "/nologo", "/machine:x64"])
+        .args(["/lib", "/nologo"])
+        .arg(format!("/machine:{}", architecture.machine()))
         .arg(format!("/def:{}", definition.display()))
         .arg(format!("/out:{}", new.display())))?;
     replace(library, &new)
 }
 
-fn entry_library(llvm: &Llvm, root: &Path, library: &Path, minor: u32) -> Result<bool> {
+fn entry_library(
+    llvm: &Llvm,
+    root: &Path,
+    architecture: Architecture,
+    library: &Path,
+    minor: u32,
+) -> Result<bool> {
     let new = scratch(root, "entry")?;
     let source = new.with_file_name("WdfDriverEntry.c");
     write(&source, STUB.as_bytes())?;
     run(llvm
-        .clang()
+        .clang(architecture)
         .current_dir(source.parent().unwrap_or(root))
-        .args([
-            "-O2",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-fno-stack-protector",
-            "-mno-sse",
-            "-g",
-            "-gcodeview",
-        ])
+        .args(["-O2", "-Wall", "-Wextra", "-Werror", "-fno-stack-protector"])
+        .args(["-g", "-gcodeview"])
         .arg("-fasynchronous-unwind-tables") // Freestanding code has none otherwise, and the kernel unwinds every frame.
         .args([
             "-mno-incremental-linker-compatible",
@@ -162,12 +180,21 @@ fn entry_library(llvm: &Llvm, root: &Path, library: &Path, minor: u32) -> Result
 }
 
 /// What the WDK's library of this name has of Control Flow Guard.
-fn guard_library(llvm: &Llvm, root: &Path, library: &Path) -> Result<bool> {
+fn guard_library(
+    llvm: &Llvm,
+    root: &Path,
+    architecture: Architecture,
+    library: &Path,
+) -> Result<bool> {
     let new = scratch(root, "guard")?;
     let source = new.with_extension("S");
-    write(&source, GUARD.as_bytes())?;
+    let text = match architecture {
+        Architecture::Amd64 => GUARD_X64,
+        Architecture::Arm64 => GUARD_ARM64,
+    };
+    write(&source, text.as_bytes())?;
     run(llvm
-        .clang()
+        .clang(architecture)
         .current_dir(source.parent().unwrap_or(root))
         .args(["-c", "guard.S", "-o", "guard.obj"]))?;
     archive(llvm, library, &new)

@@ -2,15 +2,15 @@
 
 use crate::End;
 use crate::packages::{self, Need};
-use open_kit::{Error, Llvm, Result, run, stage, wrapper};
+use open_kit::{Architecture, Error, Llvm, Result, run, stage, wrapper};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-/// What the driver is built for.
-pub const TARGET: &str = "x86_64-pc-windows-msvc";
+/// What the driver is built for, unless another processor is asked for.
+pub const TARGET: &str = Architecture::Amd64.target();
 const DRIVER: [&str; 1] = ["--package=resvflt"];
 const BROKEN: [&str; 2] = [TESTS, "--package=resvflt-broken"];
 
@@ -116,6 +116,7 @@ pub struct Checkout {
     root: PathBuf,
     lane: Lane,
     llvm: Llvm,
+    architecture: Architecture,
 }
 
 impl Checkout {
@@ -124,13 +125,22 @@ impl Checkout {
             root,
             lane,
             llvm: Llvm::find(),
+            architecture: Architecture::Amd64,
         }
     }
 
-    /// Builds `target/package/resvflt.sys`; its path.
+    /// The same for another processor than x64.
+    pub fn for_architecture(self, architecture: Architecture) -> Self {
+        Self {
+            architecture,
+            ..self
+        }
+    }
+
+    /// Builds resvflt.sys into its [`package`]; its path.
     pub fn build(&self, profile: Profile, cargo_flags: &[&str]) -> Result<PathBuf> {
         let built = self.compile(&DRIVER, profile, cargo_flags)?;
-        let package = self.root.join("target/package");
+        let package = self.root.join(package(self.architecture));
         fs::create_dir_all(&package).map_err(Error::at(&package))?;
         let image = package.join("resvflt.sys");
         for (from, to) in [("dll", "sys"), ("pdb", "pdb")] {
@@ -166,7 +176,8 @@ impl Checkout {
             Profile::Release => "release",
             Profile::Dev => "debug",
         };
-        Ok(self.target().join(TARGET).join(folder))
+        let target = self.architecture.target();
+        Ok(self.target().join(target).join(folder))
     }
 
     /// Lints the driver, and its variants with mistakes, as they are compiled for Windows.
@@ -188,7 +199,7 @@ impl Checkout {
             .flags()
             .iter()
             .copied()
-            .chain(["--locked", "--target", TARGET])
+            .chain(["--locked", "--target", self.architecture.target()])
     }
 
     /// wdk-build looks for Cargo.lock above it. wdk-sys does not notice another kit: each has a folder.
@@ -208,6 +219,7 @@ impl Checkout {
             .or_else(|| env::home_dir().map(|h| h.join(".cargo")))
             .unwrap_or_default();
         let mut cargo = self.lane.program(program);
+        let target_name = self.architecture.target().replace('-', "_");
         cargo
             .current_dir(&self.root)
             // They would take the place of .cargo/config.toml's flags.
@@ -216,9 +228,9 @@ impl Checkout {
             .env("CARGO_TARGET_DIR", &target)
             .env("LIBCLANG_PATH", self.llvm.libraries())
             .env("RUSTC_WRAPPER", programs.join("rustc"))
-            .env("CC_x86_64_pc_windows_msvc", programs.join("clang-cl"))
-            .env("CFLAGS_x86_64_pc_windows_msvc", "/clang:-g0")
-            .env("AR_x86_64_pc_windows_msvc", programs.join("llvm-lib"))
+            .env(format!("CC_{target_name}"), programs.join("clang-cl"))
+            .env(format!("CFLAGS_{target_name}"), "/clang:-g0")
+            .env(format!("AR_{target_name}"), programs.join("llvm-lib"))
             .env(
                 wrapper::REMAP,
                 format!(
@@ -273,15 +285,33 @@ pub fn timed<T>(what: &str, detail: &str, work: impl FnOnce() -> Result<T>) -> R
     result
 }
 
-/// Builds the checkout that xtask lies in; the image's path.
+/// Where an architecture's driver package is put together, below the checkout.
+pub fn package(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Amd64 => "target/package",
+        Architecture::Arm64 => "target/package-arm64",
+    }
+}
+
+/// Builds the checkout that xtask lies in, for x64; the image's path.
 pub fn build(lane: Lane, profile: Profile, cargo_flags: &[&str]) -> Result<PathBuf> {
+    build_for(Architecture::Amd64, lane, profile, cargo_flags)
+}
+
+/// As [`build()`], for another processor too.
+pub fn build_for(
+    architecture: Architecture,
+    lane: Lane,
+    profile: Profile,
+    cargo_flags: &[&str],
+) -> Result<PathBuf> {
     let kit = if has_wdk() {
         "WDKContentRoot's WDK"
     } else {
         "the open kit"
     };
-    let detail = format!(" ({kit}, {})", lane.name());
-    let checkout = Checkout::at(root(), lane);
+    let detail = format!(" ({}, {kit}, {})", architecture.name(), lane.name());
+    let checkout = Checkout::at(root(), lane).for_architecture(architecture);
     timed("building the driver", &detail, || {
         checkout.build(profile, cargo_flags)
     })
@@ -300,11 +330,11 @@ pub fn command_broken() -> Result<End> {
     Ok(End::Good)
 }
 
-pub fn command(profile: Profile) -> Result<End> {
-    let lane = Lane::choose();
+pub fn command(architecture: Architecture, profile: Profile) -> Result<End> {
+    let lane = Lane::choose_for(architecture.target());
     if !packages::ensure(&[Need::Build], lane)? {
         return Ok(End::Missing);
     }
-    println!("{}", build(lane, profile, &[])?.display());
+    println!("{}", build_for(architecture, lane, profile, &[])?.display());
     Ok(End::Good)
 }

@@ -16,7 +16,7 @@ mod resvctl;
 mod rig;
 mod test;
 
-use open_kit::{Error, Result};
+use open_kit::{Architecture, Error, Result};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -34,6 +34,13 @@ usage: cargo xtask <command>
   pictures                                   draws docs/*.pikchr as SVG
   report [--full] [--no-bench]               one page of all that was measured: target/report/index.html
   test                                       formatting, lints, build, all tests, reproducibility";
+
+/// What `--arch` names.
+fn architecture(name: &str) -> Result<Architecture> {
+    let all = Architecture::ALL;
+    let known = all.into_iter().find(|a| a.name() == name);
+    known.ok_or_else(|| Error::new(format!("--arch {name}: amd64 and arm64 are known")))
+}
 
 /// How a command ended.
 enum End {
@@ -62,8 +69,11 @@ fn main() -> ExitCode {
 fn command(arguments: &[String]) -> Result<End> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["build"] => build::command(build::Profile::Release),
-        ["build", "--dev"] => build::command(build::Profile::Dev),
+        ["build"] => build::command(Architecture::Amd64, build::Profile::Release),
+        ["build", "--dev"] => build::command(Architecture::Amd64, build::Profile::Dev),
+        ["build", "--arch", name] => {
+            build::command(architecture(name)?, build::Profile::Release)
+        }
         ["build", "--broken"] => build::command_broken(),
         ["package"] => package::command(false),
         ["package", "--test-sign"] => package::command(true),
