@@ -21,9 +21,9 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask <command>
-  build [--dev]                              target/package/resvflt.sys and its PDB
+  build [--dev | --arch arm64]               target/package/resvflt.sys and its PDB
   build --broken                             target/broken/resvflt.sys: a mistake for each rule of the rig
-  package [--test-sign]                      the driver package: target/package, or target/test-signed
+  package [--arch arm64] [--test-sign]       the driver package: target/package, or target/test-signed; -arm64
   demo [--target embedded|iscsi] [--json]    two nodes want one disk; builds the driver first if need be
   faults [--quick]                           every fault at every step; --only NAME --from N repeats a case
   stress [--seconds N] [--seed N]            many disks and threads at once
@@ -75,8 +75,17 @@ fn command(arguments: &[String]) -> Result<End> {
             build::command(architecture(name)?, build::Profile::Release)
         }
         ["build", "--broken"] => build::command_broken(),
-        ["package"] => package::command(false),
-        ["package", "--test-sign"] => package::command(true),
+        ["package", ref rest @ ..] => {
+            let (test_sign, rest) = match rest {
+                [rest @ .., "--test-sign"] | ["--test-sign", rest @ ..] => (true, rest),
+                rest => (false, rest),
+            };
+            match rest {
+                [] => package::command(Architecture::Amd64, test_sign),
+                ["--arch", name] => package::command(architecture(name)?, test_sign),
+                _ => Err(not_understood(&arguments)),
+            }
+        }
         [
             program @ ("bench" | "demo" | "faults" | "places" | "reserve6" | "stress"),
             ref rest @ ..,
@@ -92,9 +101,10 @@ fn command(arguments: &[String]) -> Result<End> {
             println!("{USAGE}");
             Ok(End::Good)
         }
-        _ => Err(Error::new(format!(
-            "not understood: {}\n{USAGE}",
-            arguments.join(" ")
-        ))),
+        _ => Err(not_understood(&arguments)),
     }
+}
+
+fn not_understood(arguments: &[&str]) -> Error {
+    Error::new(format!("not understood: {}\n{USAGE}", arguments.join(" ")))
 }

@@ -1,55 +1,91 @@
-//! The driver package: what Windows installs, as far as it can be made here, and test-signed where asked for.
+//! The driver package: what Windows installs, and test-signed where asked for.
 
 use crate::End;
 use crate::build::{self, Lane, Profile, root, timed};
 use crate::packages::{self, Need};
 use crate::resvctl;
+use driver_package::catalog::{self, Catalog};
 use driver_package::inf::Inf;
 use driver_package::rules;
 use driver_package::stamp::{Date, Stamp};
-use open_kit::{Error, Result, run, write};
+use open_kit::{Architecture, Error, Result, run, write};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::UNIX_EPOCH;
 
+const INF: &str = "resvflt.inf";
+const CATALOG: &str = "resvflt.cat";
+
 /// Builds all of the package and says what it holds and what it lacks.
-pub fn command(test_sign: bool) -> Result<End> {
-    let lane = Lane::choose();
-    let needs = [Need::Build, Need::Windows, Need::Sign];
-    let needs = if test_sign { &needs[..] } else { &needs[..2] };
-    if !packages::ensure(needs, lane)? {
+pub fn command(architecture: Architecture, test_sign: bool) -> Result<End> {
+    let lane = Lane::choose_for(architecture.target());
+    let needs = [
+        (true, Need::Build),
+        (architecture == Architecture::Amd64, Need::Windows),
+        (test_sign, Need::Sign),
+    ];
+    let needs: Vec<_> = needs.iter().filter(|n| n.0).map(|n| n.1).collect();
+    if !packages::ensure(&needs, lane)? {
         return Ok(End::Missing);
     }
-    build::build(lane, Profile::Release, &["--quiet"])?;
-    resvctl::build(lane)?;
-    let mut folder = complete()?;
+    build::build_for(architecture, lane, Profile::Release, &["--quiet"])?;
+    if architecture == Architecture::Amd64 {
+        resvctl::build(lane)?;
+    }
+    let mut folder = complete(architecture)?;
     if test_sign {
-        folder = timed("test-signing", "", || sign(&folder))?;
+        folder = timed("test-signing", "", || sign(architecture, &folder))?;
     }
     list(&folder)?;
     println!("{}", if test_sign { TEST_SIGNED } else { UNSIGNED });
+    if architecture == Architecture::Arm64 {
+        println!("{ARM64}");
+    }
     Ok(End::Good)
 }
 
-/// Puts the INF and the header beside the built driver; the folder.
-pub fn complete() -> Result<PathBuf> {
-    let folder = root().join("target/package");
+/// Puts INF, header and catalog beside the built driver; the folder.
+pub fn complete(architecture: Architecture) -> Result<PathBuf> {
+    let folder = root().join(build::package(architecture));
     let inx = root().join("inf/resvflt.inx");
-    let inf = stamp(&inx)?;
-    write(&folder.join("resvflt.inf"), inf.as_bytes())?;
+    let inf = stamp(architecture, &inx)?;
+    write(&folder.join(INF), inf.as_bytes())?;
     let header = root().join("inf/resvflt.h");
     let text = fs::read(&header).map_err(Error::at(&header))?;
     write(&folder.join("resvflt.h"), &text)?;
+    let catalog = catalog(architecture, &folder, source_time(&inx)?)?;
+    write(&folder.join(CATALOG), &catalog)?;
     Ok(folder)
 }
 
-fn stamp(inx: &Path) -> Result<String> {
+/// The catalog of a folder's package. A signature in the driver changes nothing of it.
+fn catalog(architecture: Architecture, folder: &Path, seconds: u64) -> Result<Vec<u8>> {
+    let read = |name: String| {
+        let path = folder.join(&name);
+        let bytes = fs::read(&path).map_err(Error::at(&path))?;
+        Ok((name, bytes))
+    };
+    let path = folder.join(INF);
+    let inf = Inf::parse(&fs::read(&path).map_err(Error::at(&path))?);
+    let catalog = Catalog {
+        systems: catalog::systems(architecture.name()),
+        hardware_ids: catalog::hardware_ids(&inf),
+        seconds,
+        files: catalog::members(&inf, INF)
+            .into_iter()
+            .map(read)
+            .collect::<Result<_>>()?,
+    };
+    catalog.encode().map_err(Error::at(folder))
+}
+
+fn stamp(architecture: Architecture, inx: &Path) -> Result<String> {
     let stamp = Stamp {
-        architecture: "amd64".to_owned(),
+        architecture: architecture.name().to_owned(),
         kmdf: kmdf_version()?,
-        catalog: "resvflt.cat".to_owned(),
+        catalog: CATALOG.to_owned(),
         date: Date::of_unix_time(source_time(inx)?),
         version: version(),
     };
@@ -114,31 +150,41 @@ fn source_time(file: &Path) -> Result<u64> {
     Ok(time.map_or(0, |t| t.as_secs()))
 }
 
-/// Signs a copy of the package's programs with a certificate of this checkout's own; the copy's folder.
-pub fn sign(package: &Path) -> Result<PathBuf> {
-    let signed = root().join("target/test-signed");
+/// Signs a copy of the package's programs and catalog with a certificate of this checkout's own; the copy's folder.
+pub fn sign(architecture: Architecture, package: &Path) -> Result<PathBuf> {
+    let signed = root().join(match architecture {
+        Architecture::Amd64 => "target/test-signed",
+        Architecture::Arm64 => "target/test-signed-arm64",
+    });
     let _ = fs::remove_dir_all(&signed);
     fs::create_dir_all(&signed).map_err(Error::at(&signed))?;
     let (key, certificate) = identity()?;
     for entry in fs::read_dir(package).map_err(Error::at(package))?.flatten() {
         let (from, to) = (entry.path(), signed.join(entry.file_name()));
-        if from.extension().is_none_or(|e| e != "sys" && e != "exe") {
-            fs::copy(&from, &to).map_err(Error::at(&from))?;
-            continue;
-        }
-        // Windows checks a boot-start driver by the signature in it, and by page hashes each page that it reads later.
+        let extension = from.extension().and_then(|e| e.to_str());
+        let hashes: &[_] = match extension {
+            // Windows checks a boot-start driver by the signature in it, and by page hashes each page that it reads
+            // later.
+            Some("exe" | "sys") => &["-ph"],
+            Some("cat") => &[],
+            _ => {
+                fs::copy(&from, &to).map_err(Error::at(&from))?;
+                continue;
+            }
+        };
         let mut osslsigncode = Command::new("osslsigncode");
         osslsigncode
-            .args(["sign", "-h", "sha256", "-ph", "-n", "resvflt (test-signed)"])
+            .args(["sign", "-h", "sha256", "-n", "resvflt (test-signed)"])
+            .args(hashes)
             .arg("-certs")
             .arg(&certificate)
             .arg("-key")
             .arg(&key);
         quietly(osslsigncode.arg("-in").arg(&from).arg("-out").arg(&to))?;
-        let mut verify = Command::new("osslsigncode");
-        verify.arg("verify").arg("-CAfile").arg(&certificate);
-        quietly(verify.arg("-in").arg(&to))?;
+        verify(&certificate, &to, None)?;
     }
+    // Of the two files in the catalog it knows images only.
+    verify(&certificate, &signed.join("resvflt.sys"), Some(&signed.join(CATALOG)))?;
     let cer = signed.join("resvflt-test.cer");
     let mut openssl = Command::new("openssl");
     openssl
@@ -146,6 +192,16 @@ pub fn sign(package: &Path) -> Result<PathBuf> {
         .arg(&certificate);
     quietly(openssl.arg("-out").arg(&cer))?;
     Ok(signed)
+}
+
+/// Reads a signature back: in the file, or in the catalog for it.
+fn verify(certificate: &Path, file: &Path, catalog: Option<&Path>) -> Result<()> {
+    let mut verify = Command::new("osslsigncode");
+    verify.arg("verify").arg("-CAfile").arg(certificate);
+    if let Some(catalog) = catalog {
+        verify.arg("-catalog").arg(catalog);
+    }
+    quietly(verify.arg("-in").arg(file))
 }
 
 /// Key and certificate, made anew where they are absent or run out within a day: a test machine trusts them once.
@@ -203,17 +259,17 @@ fn list(folder: &Path) -> Result<()> {
 }
 
 const UNSIGNED: &str = "\
-Still missing for Windows: a catalog, resvflt.cat, and signatures on it and on resvflt.sys. With the WDK:
-  inf2cat /driver:. /os:10_19H1_X64,10_VB_X64,ServerFE_X64,10_CO_X64,10_NI_X64,10_GE_X64,Server2025_X64
-  signtool sign /fd SHA256 /ph ... resvflt.sys    before inf2cat, and the same on resvflt.cat after it
-`cargo xtask package --test-sign` signs resvflt.sys here. `cargo make` on Windows does all of it.";
+Not signed, so Windows takes it nowhere. `cargo xtask package --test-sign` signs it for test machines. For another
+certificate, sign resvflt.sys (with page hashes: signtool sign /fd SHA256 /ph) and resvflt.cat; the catalog holds for the
+signed driver as it does for this one. For the world it takes Microsoft's signature: docs/verify.md, Release signing.";
 
 const TEST_SIGNED: &str = "\
-For test machines only (bcdedit /set testsigning on), with resvflt-test.cer imported there as a trusted root and as a
-trusted publisher. Still missing: a catalog, resvflt.cat, without which Windows takes the package for unsigned. Debian
-has nothing that makes one: osslsigncode only signs it (outside of Debian there is LINBIT's generate-cat-file). With the
-WDK:
-  inf2cat /driver:. /os:10_19H1_X64,10_VB_X64,ServerFE_X64,10_CO_X64,10_NI_X64,10_GE_X64,Server2025_X64
-and here, with target/test-signing's certificate.pem and key.pem:
-  osslsigncode sign -h sha256 -certs certificate.pem -key key.pem -in resvflt.cat -out signed.cat
-Nothing of this was ever tried on Windows by this project.";
+For test machines, whole: with Secure Boot off, `bcdedit /set testsigning on`, a restart, and the certificate trusted
+  certutil -addstore Root resvflt-test.cer
+  certutil -addstore TrustedPublisher resvflt-test.cer
+nothing is missing for `pnputil /add-driver resvflt.inf /install`. osslsigncode verified image and catalog just now; on
+Windows this was never tried by this project.";
+
+const ARM64: &str = "\
+For ARM64, which this project never ran anywhere. resvctl.exe is not in it: no package of Debian links programs for this
+Windows.";

@@ -6,7 +6,7 @@ use crate::fuzz;
 use crate::package;
 use crate::packages::{self, Need};
 use crate::resvctl;
-use open_kit::{Error, Llvm, Result, run, write};
+use open_kit::{Architecture, Error, Llvm, Result, run, write};
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -100,8 +100,13 @@ pub fn command() -> Result<End> {
     });
     tally.check("clippy on the fuzz targets", fuzz::lint);
     supply_chain(&mut tally);
-    tally.check("the package, test-signed", || {
-        package::sign(&package::complete()?).map(|_| ())
+    tally.check("the packages, test-signed", || {
+        let lane = Lane::choose_for(Architecture::Arm64.target());
+        build::build_for(Architecture::Arm64, lane, Profile::Release, &["--quiet"])?;
+        for architecture in Architecture::ALL {
+            package::sign(architecture, &package::complete(architecture)?)?;
+        }
+        Ok(())
     });
     for workspace in WORKSPACES {
         tests(workspace, &mut tally)?;
