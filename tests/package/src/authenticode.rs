@@ -10,8 +10,11 @@ use sha2::digest::Digest;
 const CHECKSUM: usize = 64;
 const DIRECTORIES: usize = 112;
 
-/// What a signature on `bytes` covers: of an image all but the checksum, the certificate table and its directory entry;
-/// of any other file all. The flag says whether it is an image.
+/// What fills an image up to where a certificate table may begin.
+const ZEROS: [u8; 7] = [0; 7];
+
+/// What a signature on `bytes` covers: of an image all but the checksum, the certificate table and its directory entry,
+/// and the zeros that go before a table yet to come; of any other file all. The flag says whether it is an image.
 ///
 /// # Errors
 /// If an image's certificate table is not the end of the file: then nobody agrees on the digest.
@@ -30,10 +33,13 @@ pub fn covered(bytes: &[u8]) -> Result<(bool, Vec<&[u8]>), String> {
         (at, size) if at as usize + size as usize == bytes.len() => at as usize,
         _ => return Err("its certificate table is not its end".to_owned()),
     };
+    // The table begins on eight bytes.
+    let zeros = ZEROS.get(..end.next_multiple_of(8) - end);
     let parts = [
         bytes.get(..checksum),
         bytes.get(checksum + 4..entry),
         bytes.get(entry + 8..end),
+        zeros,
     ];
     let parts: Option<Vec<_>> = parts.into_iter().collect();
     Ok((true, parts.ok_or("its headers end before they should")?))

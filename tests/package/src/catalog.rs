@@ -67,7 +67,11 @@ pub fn members(inf: &Inf, name: &str) -> Vec<String> {
 /// ("gencat.sh" in LINBIT's generate-cat-file lists what Intel's have). For ARM64 the same by analogy.
 #[must_use]
 pub fn systems(architecture: &str) -> String {
-    let processor = if architecture == "amd64" { "X64" } else { "ARM64" };
+    let processor = if architecture == "amd64" {
+        "X64"
+    } else {
+        "ARM64"
+    };
     let systems = [
         ("", "19H1"),
         ("", "Vb"),
@@ -150,7 +154,11 @@ fn trusted(name: &str, bytes: &[u8]) -> Result<[TrustedSubject; 2], String> {
     subjects(name, is_image, &digests).map_err(|error| error.to_string())
 }
 
-fn subjects(name: &str, is_image: bool, digests: &[Vec<u8>; 2]) -> der::Result<[TrustedSubject; 2]> {
+fn subjects(
+    name: &str,
+    is_image: bool,
+    digests: &[Vec<u8>; 2],
+) -> der::Result<[TrustedSubject; 2]> {
     let member = || attribute(CAT_MEMBERINFO2, &member_info(is_image));
     let all = [
         member()?,
@@ -173,7 +181,11 @@ fn subjects(name: &str, is_image: bool, digests: &[Vec<u8>; 2]) -> der::Result<[
 /// Which kind of file: the choice that stands for the subject's GUID, 0 for a PE image and 2 for a flat file.
 fn member_info(is_image: bool) -> ContextSpecific<Null> {
     ContextSpecific {
-        tag_number: if is_image { TagNumber::N0 } else { TagNumber::N2 },
+        tag_number: if is_image {
+            TagNumber::N0
+        } else {
+            TagNumber::N2
+        },
         tag_mode: TagMode::Implicit,
         value: Null,
     }

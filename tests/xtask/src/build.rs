@@ -195,11 +195,11 @@ impl Checkout {
     }
 
     fn flags(&self) -> impl Iterator<Item = &str> {
-        self.lane
-            .flags()
-            .iter()
-            .copied()
-            .chain(["--locked", "--target", self.architecture.target()])
+        self.lane.flags().iter().copied().chain([
+            "--locked",
+            "--target",
+            self.architecture.target(),
+        ])
     }
 
     /// wdk-build looks for Cargo.lock above it. wdk-sys does not notice another kit: each has a folder.

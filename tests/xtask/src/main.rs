@@ -71,9 +71,7 @@ fn command(arguments: &[String]) -> Result<End> {
     match arguments[..] {
         ["build"] => build::command(Architecture::Amd64, build::Profile::Release),
         ["build", "--dev"] => build::command(Architecture::Amd64, build::Profile::Dev),
-        ["build", "--arch", name] => {
-            build::command(architecture(name)?, build::Profile::Release)
-        }
+        ["build", "--arch", name] => build::command(architecture(name)?, build::Profile::Release),
         ["build", "--broken"] => build::command_broken(),
         ["package", ref rest @ ..] => {
             let (test_sign, rest) = match rest {

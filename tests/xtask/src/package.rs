@@ -184,7 +184,11 @@ pub fn sign(architecture: Architecture, package: &Path) -> Result<PathBuf> {
         verify(&certificate, &to, None)?;
     }
     // Of the two files in the catalog it knows images only.
-    verify(&certificate, &signed.join("resvflt.sys"), Some(&signed.join(CATALOG)))?;
+    verify(
+        &certificate,
+        &signed.join("resvflt.sys"),
+        Some(&signed.join(CATALOG)),
+    )?;
     let cer = signed.join("resvflt-test.cer");
     let mut openssl = Command::new("openssl");
     openssl
