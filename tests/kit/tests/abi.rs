@@ -6,6 +6,7 @@ mod figures;
 mod windows;
 
 use figures::{Figures, Headers};
+use open_kit::Architecture;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -162,6 +163,16 @@ fn kmdf_is_declared_as_in_microsofts_headers() {
             Vec::<String>::new(),
             "KMDF 1.{minor}"
         );
+    }
+}
+
+/// So the checks of x64's figures are ARM64's too. Both are LLP64 and align alike; nothing that is declared here is the
+/// processor's own.
+#[test]
+fn arm64_has_the_figures_of_x64() {
+    for minor in MINORS {
+        let of = |architecture| Headers::of_the_kit().figures_on(architecture, minor);
+        assert_eq!(of(Architecture::Arm64), of(Architecture::Amd64));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the kit's headers declare, in clang's figures.
 
-use open_kit::Llvm;
+use open_kit::{Architecture, Llvm};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ pub struct Record {
 }
 
 /// All that the headers declare with a figure to it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     pub records: BTreeMap<String, Record>,
     pub enumerators: BTreeMap<String, i64>,
@@ -52,8 +52,13 @@ impl Headers {
         self
     }
 
-    /// Compiles the headers for KMDF 1.`minor`.
+    /// Compiles the headers for KMDF 1.`minor`, on x64.
     pub fn figures(&self, minor: &str) -> Figures {
+        self.figures_on(Architecture::Amd64, minor)
+    }
+
+    /// Compiles the headers for KMDF 1.`minor`.
+    pub fn figures_on(&self, architecture: Architecture, minor: &str) -> Figures {
         let folder = scratch();
         let mut all = String::new();
         for (name, text) in &self.0 {
@@ -64,7 +69,7 @@ impl Headers {
         }
         fs::write(folder.join("all.c"), all).unwrap();
         let clang = |arguments: &[&str]| {
-            let mut clang = Llvm::find().clang();
+            let mut clang = Llvm::find().clang(architecture);
             clang
                 .current_dir(&folder)
                 .arg(format!("-DKMDF_VERSION_MINOR={minor}"))
