@@ -191,7 +191,7 @@ fn its_checksum_is_right() {
         // Into the NT headers: signature 4, file header 20, CheckSum at 64 of the optional header.
         let field = usize::try_from(image.dos_header().e_lfanew.get(LE)).unwrap() + 4 + 20 + 64;
         let stored = u32::from_le_bytes(bytes[field..field + 4].try_into().unwrap());
-        assert_eq!(stored, checksum(&bytes, field));
+        assert_eq!(stored, checksum(bytes, field));
         let mut damaged = bytes.clone();
         damaged[field + 100] ^= 1;
         assert_ne!(
@@ -511,9 +511,11 @@ fn control_flow_guard_knows_its_functions_and_checks_every_indirect_call() {
     }
 }
 
+type Code = &'static [u8];
+
 /// What a kernel that does not enforce the guard leaves in its slots: the check's code, and the dispatch's, which ARM64
 /// has none of.
-const UNENFORCED: [(u16, &[u8], Option<&[u8]>); 2] = [
+const UNENFORCED: [(u16, Code, Option<Code>); 2] = [
     (IMAGE_FILE_MACHINE_AMD64, b"\xC3", Some(b"\xFF\xE0")), // ret; jmp rax
     (IMAGE_FILE_MACHINE_ARM64, b"\xC0\x03\x5F\xD6", None),  // ret
 ];

@@ -113,7 +113,7 @@ fn osslsigncode_verifies_the_inf_where_it_knows_plain_files() {
             }
             said => drop(said.unwrap()),
         }
-        for at in [0, fs::metadata(&inf).unwrap().len() as usize - 1] {
+        for at in [0, fs::read(&inf).unwrap().len() - 1] {
             osslsigncode(&changed(&inf, at, &script), Some(&catalog)).unwrap_err();
         }
     }
@@ -165,7 +165,7 @@ fn catalog_content(catalog: &Path) -> std::ops::Range<usize> {
 }
 
 /// The values between one that is told and the next of its depth or above.
-fn below<'a>(all: &'a [Element], start: usize) -> impl Iterator<Item = &'a Element> {
+fn below(all: &[Element], start: usize) -> impl Iterator<Item = &Element> {
     let depth = all[start].depth;
     all[start + 1..].iter().take_while(move |e| e.depth > depth)
 }
@@ -288,10 +288,8 @@ fn listed(file: &Path, digests: &[&str], list: &str) {
 
 /// What the list must say, line by line, without its entries by SHA-1.
 fn wanted_entries(digests: &[String; 2], package: &Path) -> Vec<String> {
-    let processor = match package.ends_with("test-signed") {
-        true => "X64",
-        false => "ARM64",
-    };
+    let is_x64 = package.ends_with("test-signed");
+    let processor = if is_x64 { "X64" } else { "ARM64" };
     let mut entries: Vec<_> = MEMBERS
         .iter()
         .zip(digests)

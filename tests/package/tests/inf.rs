@@ -138,8 +138,17 @@ const MISTAKES: &[(u32, &str, &str)] = &[
 ];
 
 #[test]
-fn the_stamped_inf_breaks_no_rule() {
-    assert_eq!(broken(good().as_bytes()), [0; 0]);
+fn the_stamped_inf_breaks_no_rule_on_any_processor() {
+    for architecture in ["amd64", "arm64"] {
+        let stamp = Stamp {
+            architecture: architecture.to_owned(),
+            ..stamp()
+        };
+        let inf = stamp.apply(INX.as_bytes()).unwrap();
+        assert_eq!(broken(inf.as_bytes()), [0; 0]);
+        let models = format!("[Disks.NT{architecture}.10.0...18362]\r\n");
+        assert!(inf.contains(&models), "{inf}");
+    }
 }
 
 #[test]

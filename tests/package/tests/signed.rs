@@ -45,24 +45,32 @@ fn checksum(bytes: &[u8], field: usize) -> u32 {
     sum + u32::try_from(bytes.len()).unwrap()
 }
 
+/// Folders of a package before and after it was signed.
+const PACKAGES: [[&str; 2]; 2] = [
+    ["package", "test-signed"],
+    ["package-arm64", "test-signed-arm64"],
+];
+
 #[test]
 fn the_signature_stands_behind_the_image_and_the_rest_is_as_it_was() {
-    let plain = fs::read(image("package")).unwrap();
-    let mut signed = fs::read(image("test-signed")).unwrap();
-    let (field, entry, [offset, size]) = fields(&signed);
-    assert_eq!(offset, plain.len().next_multiple_of(8));
-    assert_eq!(offset + size, signed.len());
-    // WIN_CERTIFICATE: length, revision 2.0, PKCS #7 signed data.
-    assert_eq!(signed[offset + 4..offset + 8], [0, 2, 2, 0]);
-    let stored = u32::from_le_bytes(signed[field..field + 4].try_into().unwrap());
-    assert_eq!(stored, checksum(&signed, field));
-    for (at, length) in [(field, 4), (entry, 8)] {
-        signed[at..at + length].copy_from_slice(&plain[at..at + length]);
+    for [plain, signed] in PACKAGES {
+        let plain = fs::read(image(plain)).unwrap();
+        let mut signed = fs::read(image(signed)).unwrap();
+        let (field, entry, [offset, size]) = fields(&signed);
+        assert_eq!(offset, plain.len().next_multiple_of(8));
+        assert_eq!(offset + size, signed.len());
+        // WIN_CERTIFICATE: length, revision 2.0, PKCS #7 signed data.
+        assert_eq!(signed[offset + 4..offset + 8], [0, 2, 2, 0]);
+        let stored = u32::from_le_bytes(signed[field..field + 4].try_into().unwrap());
+        assert_eq!(stored, checksum(&signed, field));
+        for (at, length) in [(field, 4), (entry, 8)] {
+            signed[at..at + length].copy_from_slice(&plain[at..at + length]);
+        }
+        assert!(
+            signed[..plain.len()] == plain,
+            "the image is as it was built"
+        );
     }
-    assert!(
-        signed[..plain.len()] == plain,
-        "the image is as it was built"
-    );
 }
 
 #[test]
@@ -74,19 +82,23 @@ fn the_signed_driver_loads_and_unloads() {
 
 #[test]
 fn the_signed_package_holds_what_is_installed_and_the_certificate_to_trust() {
-    let folder = image("test-signed");
-    let folder = folder.parent().unwrap();
-    for name in [
-        "resvflt.inf",
-        "resvflt.sys",
-        "resvflt.pdb",
-        "resvflt.h",
-        "resvflt-test.cer",
-    ] {
-        assert!(folder.join(name).is_file(), "{name}");
+    for [_, folder] in PACKAGES {
+        let folder = image(folder);
+        let folder = folder.parent().unwrap();
+        for name in [
+            "resvflt.cat",
+            "resvflt.inf",
+            "resvflt.sys",
+            "resvflt.pdb",
+            "resvflt.h",
+            "resvflt-test.cer",
+        ] {
+            assert!(folder.join(name).is_file(), "{name}");
+        }
+        // The code signing purpose, 1.3.6.1.5.5.7.3.3 in DER.
+        let certificate = fs::read(folder.join("resvflt-test.cer")).unwrap();
+        let purpose = b"\x2b\x06\x01\x05\x05\x07\x03\x03";
+        assert!(certificate.windows(purpose.len()).any(|w| w == purpose));
     }
-    // The code signing purpose, 1.3.6.1.5.5.7.3.3 in DER.
-    let certificate = fs::read(folder.join("resvflt-test.cer")).unwrap();
-    let purpose = b"\x2b\x06\x01\x05\x05\x07\x03\x03";
-    assert!(certificate.windows(purpose.len()).any(|w| w == purpose));
+    assert!(image("test-signed").with_file_name("resvctl.exe").is_file());
 }

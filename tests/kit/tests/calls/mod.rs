@@ -29,10 +29,9 @@ fn x64(code: &[u8], address: u64) -> Vec<(u64, By)> {
     for instruction in Decoder::with_ip(64, code, address, DecoderOptions::NONE) {
         assert!(!instruction.is_invalid(), "{:x}", instruction.ip());
         if instruction.code() == Code::Call_rm64 {
-            let by = match instruction.is_ip_rel_memory_operand() {
-                true => By::Slot(instruction.ip_rel_memory_address()),
-                false => By::Unknown,
-            };
+            let fixed = instruction.is_ip_rel_memory_operand();
+            let slot = fixed.then(|| By::Slot(instruction.ip_rel_memory_address()));
+            let by = slot.unwrap_or(By::Unknown);
             calls.push((instruction.ip(), by));
         }
     }
