@@ -2,6 +2,7 @@
 //! crypt32 and wintrust, and openssl. What each is able to check it must find right, and a changed byte wrong.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use driver_package::authenticode;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -201,14 +202,51 @@ fn openssl_reads_the_digests_of_the_files_and_of_the_list_itself() {
     }
 }
 
+/// A signature begins on eight bytes: what is put before it counts as the image's.
+#[test]
+fn an_image_of_any_length_has_the_digest_that_signing_it_gives() {
+    let folder = scratch("lengths");
+    let identity = target().join("test-signing");
+    let image = fs::read(target().join("package/resvflt.sys")).unwrap();
+    for tail in [0, 1, 5, 8] {
+        let (plain, signed) = (folder.join("plain.sys"), folder.join("signed.sys"));
+        let bytes = [&*image, &[0x55; 8][..tail]].concat();
+        fs::write(&plain, &bytes).unwrap();
+        let _ = fs::remove_file(&signed);
+        let mut sign = Command::new("osslsigncode");
+        sign.args(["sign", "-h", "sha256", "-certs"])
+            .arg(identity.join("certificate.pem"))
+            .arg("-key")
+            .arg(identity.join("key.pem"));
+        run(sign.arg("-in").arg(&plain).arg("-out").arg(&signed)).unwrap();
+        let wanted = digest_by_openssl(&signed, &folder);
+        for bytes in [bytes, fs::read(&signed).unwrap()] {
+            let (is_image, covered) = authenticode::covered(&bytes).unwrap();
+            let digest = authenticode::digest::<sha2::Sha256>(&covered);
+            let wanted: Vec<_> = (0..wanted.len() / 2)
+                .map(|at| u8::from_str_radix(&wanted[2 * at..2 * at + 2], 16).unwrap())
+                .collect();
+            assert!(is_image);
+            assert_eq!(digest, wanted, "{tail} bytes more");
+        }
+        let mut more = fs::read(&signed).unwrap();
+        more.push(0);
+        authenticode::covered(&more).expect_err("what stands behind a signature is not signed");
+    }
+}
+
 /// The digests of the [`MEMBERS`]; that of the image as its own signature, osslsigncode's, tells it.
 fn digests_by_openssl(package: &Path, folder: &Path) -> [String; 2] {
-    let image = package.join("resvflt.sys");
-    let end = places(&image)[2] + 1;
-    let signature = folder.join("signature");
-    fs::write(&signature, &fs::read(&image).unwrap()[end + 8..]).unwrap();
-    let image = digests(&elements(&signature)).remove(0);
+    let image = digest_by_openssl(&package.join("resvflt.sys"), folder);
     [sha256(&package.join("resvflt.inf")), image]
+}
+
+/// As the signature in an image has it.
+fn digest_by_openssl(image: &Path, folder: &Path) -> String {
+    let end = places(image)[2] + 1;
+    let signature = folder.join("signature");
+    fs::write(&signature, &fs::read(image).unwrap()[end + 8..]).unwrap();
+    digests(&elements(&signature)).remove(0)
 }
 
 /// The digests in `SPC_INDIRECT_DATA`, in order.
@@ -355,7 +393,16 @@ fn members(said: &str, digests: &[String; 2]) {
     }
 }
 
-const WINE: &str = "/usr/lib/wine/wine64";
+/// Where Debian's releases put it: the program, and the server that its processes share.
+fn wine_programs() -> [&'static Path; 2] {
+    const PLACES: [[&str; 2]; 2] = [
+        ["/usr/lib/wine/wine64", "/usr/lib/wine/wineserver64"],
+        ["/usr/lib/wine/wine", "/usr/lib/wine/wineserver"],
+    ];
+    let mut places = PLACES.map(|place| place.map(Path::new)).into_iter();
+    let found = places.find(|place| place.iter().all(|program| program.exists()));
+    found.expect("wine64")
+}
 
 /// Runs `wine/catalog.c`; what it said.
 fn wine(catalogs: &[PathBuf], files: &[PathBuf]) -> String {
@@ -378,17 +425,14 @@ fn wine(catalogs: &[PathBuf], files: &[PathBuf]) -> String {
             .env_remove("DISPLAY");
         wine
     };
+    let [loader, server] = wine_programs();
     if !prefix.join("system.reg").exists() {
         fs::create_dir_all(&prefix).unwrap();
-        run(wine(Path::new(WINE)).args(["wineboot", "--init"])).unwrap();
-        run(wine(Path::new("/usr/lib/wine/wineserver64")).arg("--wait")).unwrap();
+        run(wine(loader).args(["wineboot", "--init"])).unwrap();
+        run(wine(server).arg("--wait")).unwrap();
     }
     let certificate = target().join("test-signed/resvflt-test.cer");
-    let mut program = {
-        let mut wine = wine(Path::new(WINE));
-        wine.arg(program);
-        wine
-    };
-    program.arg(certificate).args(catalogs).arg("-").args(files);
-    run(&mut program).unwrap()
+    let mut reader = wine(loader);
+    reader.arg(program).arg(certificate).args(catalogs);
+    run(reader.arg("-").args(files)).unwrap()
 }

@@ -1,7 +1,6 @@
 //! `cargo xtask …`: the project's one front door.
 //!
-//! Builds the driver, shows it, tests everything. Its dependencies are the project's own and have none: it is the first thing that
-//! a newcomer compiles.
+//! Builds the driver, shows it, tests everything. It depends on little: it is the first thing that a newcomer compiles.
 
 #[cfg(windows)]
 compile_error!("on Windows the WDK builds the driver: cargo build, or cargo make (Makefile.toml)");
