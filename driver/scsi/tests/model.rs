@@ -79,8 +79,8 @@ struct State {
     watch: Watch,
     /// What [`Wording::CancelSentWhilePreparing`] keeps from the machine until Ready.
     withheld: Vec<Said>,
-    /// The first rule broken; nothing happens after it.
-    broken: Option<Rule>,
+    /// The first rule violated; nothing happens after it.
+    violated: Option<Rule>,
 }
 
 /// A caller's request.
@@ -205,7 +205,7 @@ macro_rules! rules {
 
         fn rules() -> Vec<Property<World>> {
             vec![$(Property::always($promise, |_, state: &State| {
-                state.broken != Some(Rule::$rule)
+                state.violated != Some(Rule::$rule)
             })),*]
         }
     };
@@ -535,12 +535,12 @@ impl Model for World {
             knowledge: Knowledge::Unknown,
             watch: Watch::default(),
             withheld: vec![],
-            broken: None,
+            violated: None,
         }]
     }
 
     fn actions(&self, state: &State, steps: &mut Vec<Step>) {
-        if state.broken.is_none() {
+        if state.violated.is_none() {
             state.steps_that_must_come(self.rows, steps);
             state.steps_that_may_come(steps);
         }
@@ -610,7 +610,7 @@ impl State {
         if self.threads.is_empty() {
             self.steps_that_must_come(rows, &mut steps);
         }
-        self.broken.is_some() || !self.threads.is_empty() || !steps.is_empty()
+        self.violated.is_some() || !self.threads.is_empty() || !steps.is_empty()
     }
 
     fn first_queued(&self) -> Option<usize> {
@@ -756,7 +756,7 @@ impl State {
 
     fn rule(&mut self, rule: Rule, kept: bool) {
         if !kept {
-            self.broken.get_or_insert(rule);
+            self.violated.get_or_insert(rule);
         }
     }
 

@@ -1,4 +1,4 @@
-//! That each rule of the rig fires: for each there is a broken variant of the driver (driver/wdf/broken, built by
+//! That each rule of the rig fires: for each there is a broken variant of the driver (tests/broken, built by
 //! `cargo xtask build --broken`), and a scenario in which that one breaks it and the driver as it ships breaks none.
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use rig::registry::Hive;
 use rig::world::{self, Entered, Schedule, World};
 use rig::{image, rules};
 
-#[path = "../../../driver/wdf/broken/variants.rs"]
+#[path = "../../broken/src/variants.rs"]
 mod variants;
 
 use variants::{ALL, Variant};

@@ -6,7 +6,7 @@ use super::page::Figure;
 use crate::rules;
 
 /// The broken variants of the driver, one for each rule.
-const VARIANTS: &str = include_str!("../../../../driver/wdf/broken/variants.rs");
+const VARIANTS: &str = include_str!("../../../broken/src/variants.rs");
 
 /// What the variant does that breaks the rule of this id.
 pub fn mistake(rule: &str) -> Option<String> {
