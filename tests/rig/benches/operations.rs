@@ -28,7 +28,6 @@ use rig::pool;
 use rig::port::{IOCTL_SCSI_GET_ADDRESS, Shape, Timing};
 use rig::registry::Hive;
 use rig::world::{Schedule, World};
-use serde_json::json;
 
 const RESERVE: u32 = 0x002D_4810;
 /// Requests in one round.
@@ -234,7 +233,7 @@ fn time(
     bed: &Arc<Bed>,
     request: Request,
     threads: usize,
-) -> serde_json::Value {
+) -> bench::Time {
     let devices = bed.with.stacks.len();
     let pairs = RefCell::new(Vec::new());
     let name = format!("{}, {threads} threads, {devices} devices", request.name());
@@ -260,14 +259,14 @@ fn time(
         of(&|pair| nanoseconds(pair[1])),
     );
     let ratio = of(&|pair| pair[0].as_secs_f64() / pair[1].as_secs_f64());
-    json!({
-        "case": request.name(),
-        "threads": threads,
-        "devices": devices,
-        "with_ns": with.round(),
-        "without_ns": without.round(),
-        "ratio": (ratio * 1000.0).round() / 1000.0,
-    })
+    bench::Time {
+        case: request.name().into(),
+        threads,
+        devices,
+        with_ns: with.round(),
+        without_ns: without.round(),
+        ratio: (ratio * 1000.0).round() / 1000.0,
+    }
 }
 
 fn main() {

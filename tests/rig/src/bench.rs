@@ -13,6 +13,7 @@ use object::LittleEndian as LE;
 use object::read::pe::{Import, PeFile64};
 use scsi_reserve::state::IOCTL_RESVFLT_QUERY_STATE;
 use scsi_reserve::{NtStatus, ReservationState};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use windows_sys::Wdk::System::SystemServices::{IRP_MJ_READ, IRP_MJ_WRITE};
 
@@ -517,6 +518,23 @@ impl Figures {
             "operations": operations.collect::<Vec<_>>(),
         })
     }
+}
+
+/// How long one kind of request takes, as `target/bench/time.json` has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Time {
+    /// The kind of request.
+    pub case: String,
+    /// How many threads make it at once.
+    pub threads: usize,
+    /// How many disks the node has.
+    pub devices: usize,
+    /// Median nanoseconds with the filter, and the rig's framework.
+    pub with_ns: f64,
+    /// Median nanoseconds without.
+    pub without_ns: f64,
+    /// Median of the pairs' ratios.
+    pub ratio: f64,
 }
 
 /// Where the figures lie: `target/bench`.

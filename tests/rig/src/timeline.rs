@@ -11,6 +11,7 @@ use std::{
 };
 
 use scsi_reserve::NtStatus;
+use serde::Serialize;
 
 use crate::disk::{CHECK_CONDITION, GOOD, Outcome, RESERVATION_CONFLICT, Sense, status_name};
 
@@ -57,6 +58,19 @@ pub struct Expectation {
     pub rule: String,
 }
 
+/// A step as programs read it.
+#[derive(Serialize)]
+struct Record<'a> {
+    node: char,
+    op: &'a str,
+    ioctl: String,
+    /// The last command.
+    cdb: String,
+    scsi_status: Option<u8>,
+    ntstatus: String,
+    information: u64,
+}
+
 impl Step {
     /// Whether it ended as expected.
     #[must_use]
@@ -70,18 +84,16 @@ impl Step {
     #[must_use]
     pub fn json(&self) -> String {
         let cdb = self.sends.last().map_or(&[][..], |send| &send.cdb);
-        let cdb = hex(cdb, "");
-        let status = self
-            .scsi_status()
-            .map_or("null".to_owned(), |status| status.to_string());
-        format!(
-            r#"{{"node":{},"op":{},"ioctl":"{:#010x}","cdb":"{cdb}","scsi_status":{status},"ntstatus":"{:#010x}","information":{}}}"#,
-            serde_json::Value::from(self.node.to_string()),
-            serde_json::Value::from(self.op.as_str()),
-            self.ioctl,
-            self.ntstatus,
-            self.information,
-        )
+        let record = Record {
+            node: self.node,
+            op: &self.op,
+            ioctl: format!("{:#010x}", self.ioctl),
+            cdb: hex(cdb, ""),
+            scsi_status: self.scsi_status(),
+            ntstatus: format!("{:#010x}", self.ntstatus),
+            information: self.information,
+        };
+        serde_json::to_string(&record).expect("text and numbers")
     }
 
     fn scsi_status(&self) -> Option<u8> {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use lexopt::prelude::*;
-use rig::bench::{self, Cost, Figures, IMAGE_GOAL, MANY};
+use rig::bench::{self, Cost, Figures, IMAGE_GOAL, MANY, Time};
 use rig::{image, symbols};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const USAGE: &str = "bench [--image FILE] [--times FILE] [--by-function | --by-line]";
 
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 
 /// True if every goal is met that was set for what is counted. Times have none.
 fn run(image: &Path, times: Option<&Path>) -> Result<bool, Box<dyn std::error::Error>> {
-    let times: Vec<Value> = match times {
+    let times: Vec<Time> = match times {
         Some(file) => serde_json::from_slice(&std::fs::read(file)?)?,
         None => Vec::new(),
     };
@@ -190,9 +190,8 @@ fn print_costs(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
 }
 
 /// A row for each case and number of threads, a column for each number of disks.
-fn print_times(out: &mut impl Write, times: &[Value]) -> io::Result<()> {
-    let number = |time: &Value, key: &str| time[key].as_u64().unwrap_or(0);
-    let mut disks: Vec<_> = times.iter().map(|time| number(time, "devices")).collect();
+fn print_times(out: &mut impl Write, times: &[Time]) -> io::Result<()> {
+    let mut disks: Vec<_> = times.iter().map(|time| time.devices).collect();
     disks.sort_unstable();
     disks.dedup();
     writeln!(
@@ -204,18 +203,15 @@ fn print_times(out: &mut impl Write, times: &[Value]) -> io::Result<()> {
         write!(out, "{disks:>24}")?;
     }
     writeln!(out)?;
-    let row = |time: &Value| (time["case"].to_string(), number(time, "threads"));
+    let row = |time: &Time| (time.case.clone(), time.threads);
     let mut rows: Vec<_> = times.iter().map(row).collect();
     rows.sort();
     rows.dedup();
     for wanted in rows {
-        let name = wanted.0.trim_matches('"');
-        write!(out, "  {name:23} {}", wanted.1)?;
+        write!(out, "  {:23} {}", wanted.0, wanted.1)?;
         for time in times.iter().filter(|time| row(time) == wanted) {
-            let number = |key: &str| time[key].as_f64().unwrap_or(f64::NAN);
-            let [with, without, ratio] = ["with_ns", "without_ns", "ratio"].map(number);
-            let (with, without) = (with / 1e3, without / 1e3);
-            write!(out, "{with:9.2} /{without:6.2} {ratio:6.2}")?;
+            let (with, without) = (time.with_ns / 1e3, time.without_ns / 1e3);
+            write!(out, "{with:9.2} /{without:6.2} {:6.2}", time.ratio)?;
         }
         writeln!(out)?;
     }
