@@ -86,6 +86,28 @@ fn no_member_of_it_depends_on_a_crate_of_unix_or_on_what_tests_it() {
     }
 }
 
+/// Names and versions of the wdk crates in a lock file.
+fn wdk_crates(lock: &str) -> BTreeSet<(String, String)> {
+    let text = fs::read_to_string(root().join(lock)).unwrap();
+    let value = |package: &str, key: &str| {
+        let mut lines = package.lines();
+        let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+        value.unwrap_or_default().trim_matches('"').to_owned()
+    };
+    let packages = text.split("[[package]]");
+    let packages = packages.map(|package| (value(package, "name"), value(package, "version")));
+    packages
+        .filter(|(name, _)| name.starts_with("wdk"))
+        .collect()
+}
+
+#[test]
+fn the_broken_variants_are_built_with_the_drivers_wdk_crates() {
+    let of_the_driver = wdk_crates("Cargo.lock");
+    assert!(of_the_driver.len() >= 5, "{of_the_driver:?}");
+    assert_eq!(of_the_driver, wdk_crates("tests/Cargo.lock"));
+}
+
 #[test]
 fn no_source_of_it_names_a_module_of_unix() {
     let mut files = vec![root().join("build.rs")];
