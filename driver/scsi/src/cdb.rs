@@ -3,8 +3,6 @@
 //! RESERVE and RELEASE of a whole logical unit for this initiator: no third party, no extent, no
 //! parameter list (SPC-2 7.16, 7.17, 7.21, 7.22). All bytes after the operation code are zero.
 
-use crate::control::Control;
-
 /// What the caller wants of the logical unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -52,18 +50,6 @@ impl Cdb {
         match self.0 >> 5 {
             0 => 6,
             _ => 10,
-        }
-    }
-}
-
-impl Command {
-    /// The command that an I/O control code asks for: see [`Control::of`].
-    #[must_use]
-    #[inline]
-    pub fn from_ioctl(code: u32) -> Option<Self> {
-        match Control::of(code) {
-            Control::Serve(command) => Some(command),
-            _ => None,
         }
     }
 }

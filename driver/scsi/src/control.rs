@@ -100,3 +100,15 @@ impl Control {
         }
     }
 }
+
+impl Command {
+    /// The command that an I/O control code asks for: see [`CODES`].
+    #[must_use]
+    #[inline]
+    pub fn from_ioctl(code: u32) -> Option<Self> {
+        match Control::of(code) {
+            Control::Serve(command) => Some(command),
+            _ => None,
+        }
+    }
+}

@@ -1,7 +1,14 @@
-//! SCSI RESERVE and RELEASE as one node sends them: the control codes that ask for them
-//! ([`control`]), the commands ([`cdb`]), sense data ([`sense`]), what an answer means to the caller
-//! ([`verdict`]), one operation as a state machine ([`operation`]), and what the node then knows of
-//! its reservation ([`state`]).
+//! SCSI RESERVE and RELEASE as one node sends them. From the top; a module uses only modules below it:
+//!
+//! | module | what it says |
+//! | --- | --- |
+//! | `control` | the control codes that ask for them |
+//! | `state` | what the node knows of its reservation |
+//! | `operation` | one operation as a state machine |
+//! | `verdict` | what an answer means to the caller |
+//! | `sense` | sense data |
+//! | `cdb` | the commands |
+//! | `ntstatus` | the NTSTATUS values that occur |
 //!
 //! Nothing here knows KMDF, allocates or panics: the driver, the model checker and the fuzzer step
 //! the same types. What passes between the driver and these types is small enough for registers,
