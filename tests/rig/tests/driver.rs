@@ -12,6 +12,7 @@ use rig::node::{Node, Stack};
 use rig::port::{Answer, Cancel, IOCTL_SCSI_GET_ADDRESS, Shape, Timing};
 use rig::registry::Hive;
 use rig::world::{self, Entered, Schedule, World};
+use scsi_reserve::{IOCTL_RESVFLT_QUERY_STATE, Knowledge, ReservationState};
 
 const RESERVE: u32 = 0x002D_4810;
 const RELEASE: u32 = 0x002D_4814;
@@ -19,6 +20,9 @@ const RESERVES: [u32; 4] = [RESERVE, 0x0007_4810, 0x0002_4810, 0x001F_4810];
 const RELEASES: [u32; 4] = [RELEASE, 0x0007_4814, 0x0002_4814, 0x001F_4814];
 
 const SUCCESS: u32 = 0;
+const STATUS_TIMEOUT: u32 = 0x0000_0102;
+const DEVICE_POWERED_OFF: u32 = 0x8000_000F;
+const DEVICE_OFF_LINE: u32 = 0x8000_0010;
 const DEVICE_BUSY: u32 = 0x8000_0011;
 const INVALID_DEVICE_REQUEST: u32 = 0xC000_0010;
 const NO_MEDIA_IN_DEVICE: u32 = 0xC000_0013;
@@ -34,8 +38,12 @@ const NOT_IMPLEMENTED: u32 = 0xC000_0002;
 const NO_SUCH_DEVICE: u32 = 0xC000_000E;
 const DEVICE_DOES_NOT_EXIST: u32 = 0xC000_00C0;
 const CANCELLED: u32 = 0xC000_0120;
+const NO_MEDIA: u32 = 0xC000_0178;
 const INVALID_DEVICE_STATE: u32 = 0xC000_0184;
 const IO_DEVICE_ERROR: u32 = 0xC000_0185;
+const CONNECTION_DISCONNECTED: u32 = 0xC000_020C;
+const CONNECTION_RESET: u32 = 0xC000_020D;
+const REQUEST_ABORTED: u32 = 0xC000_0240;
 const DEVICE_REMOVED: u32 = 0xC000_02B6;
 const DEVICE_HARDWARE_ERROR: u32 = 0xC000_0483;
 const UNSUCCESSFUL: u32 = 0xC000_0001;
@@ -101,7 +109,7 @@ fn every_spelling_of_reserve_and_release_becomes_its_cdb() {
             let seen = bench.stack.port.take_seen();
             let sent: Vec<_> = seen.iter().map(|seen| seen.cdb.as_slice()).collect();
             assert_eq!(sent, [cdb], "{code:#010x}");
-            assert_eq!(seen[0].timeout, 60, "disk.sys's default");
+            assert_eq!(seen[0].timeout, 10, "disk.sys's default");
         }
     }
     assert_eq!(bench.stack.port.take_foreign(), []);
@@ -200,7 +208,7 @@ fn everything_else_passes_untouched() {
     bench.end();
 }
 
-/// What a target may say to one command.
+/// What a target or a port may say to one command.
 #[derive(Clone, Copy)]
 enum Said {
     Scsi(u8),
@@ -210,6 +218,10 @@ enum Said {
     ShortCheck(usize),
     /// No target: the port's own NTSTATUS, nothing copied back.
     Port(u32),
+    /// The port's NTSTATUS beside GOOD.
+    Good(u32),
+    /// The port's NTSTATUS beside a current RECOVERED ERROR.
+    Recovered(u32),
 }
 
 /// Who asks again, how often and when.
@@ -223,90 +235,100 @@ enum Again {
 }
 
 use Again::{AfterDelay, AfterTenSeconds, AtOnce, Never, TenByte};
-use Said::{Check, Port, Scsi, ShortCheck};
+use Said::{Check, Good, Port, Recovered, Scsi, ShortCheck};
+
+/// What the state query tells afterwards, of a unit that this node held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Known {
+    /// That the command was executed.
+    Done,
+    /// That another initiator holds it.
+    Another,
+    /// That this node holds it, as before.
+    Same,
+    Nothing,
+}
+
+use Known::{Another, Done, Nothing, Same};
 
 /// The table of statuses, row by row.
-const ROWS: &[(Said, u32, Again)] = &[
-    (Scsi(0x00), SUCCESS, Never),
-    (Check(0x70, 0x1, 0x17, 0x01), SUCCESS, Never),
-    (Scsi(0x18), DEVICE_BUSY, Never),
-    (Check(0x70, 0x6, 0x29, 0x00), IO_DEVICE_ERROR, AtOnce),
-    (Check(0x70, 0x6, 0x2A, 0x09), IO_DEVICE_ERROR, AtOnce),
-    (Check(0x71, 0x1, 0x17, 0x01), IO_DEVICE_ERROR, AfterDelay),
-    (Check(0x71, 0x6, 0x29, 0x00), IO_DEVICE_ERROR, AfterDelay),
-    (Check(0x71, 0x5, 0x20, 0x00), IO_DEVICE_ERROR, AfterDelay),
-    (ShortCheck(0), IO_DEVICE_ERROR, AfterDelay),
-    (ShortCheck(2), IO_DEVICE_ERROR, AfterDelay),
-    (Check(0x70, 0x0, 0x00, 0x00), IO_DEVICE_ERROR, AfterDelay),
-    (
-        Check(0x70, 0x5, 0x20, 0x00),
-        INVALID_DEVICE_REQUEST,
-        TenByte,
-    ),
-    (
-        Check(0x70, 0x5, 0x24, 0x00),
-        INVALID_DEVICE_REQUEST,
-        TenByte,
-    ),
-    (
-        Check(0x70, 0x5, 0x26, 0x00),
-        INVALID_DEVICE_REQUEST,
-        TenByte,
-    ),
-    (Check(0x70, 0x5, 0x25, 0x00), DEVICE_NOT_CONNECTED, Never),
-    (
-        Check(0x70, 0x2, 0x04, 0x01),
-        DEVICE_NOT_READY,
-        AfterTenSeconds,
-    ),
-    (
-        Check(0x70, 0x2, 0x04, 0x07),
-        DEVICE_NOT_READY,
-        AfterTenSeconds,
-    ),
-    (
-        Check(0x70, 0x2, 0x04, 0x0A),
-        DEVICE_NOT_READY,
-        AfterTenSeconds,
-    ),
-    (Check(0x70, 0x2, 0x3A, 0x00), NO_MEDIA_IN_DEVICE, Never),
-    (Check(0x70, 0x2, 0x04, 0x03), NO_MEDIA_IN_DEVICE, Never),
-    (Check(0x70, 0x2, 0x04, 0x00), DEVICE_NOT_READY, Never),
-    (Check(0x70, 0x2, 0x04, 0x04), DEVICE_NOT_READY, Never),
-    (Check(0x70, 0x2, 0x04, 0x08), DEVICE_NOT_READY, Never),
-    (Check(0x70, 0x2, 0x3E, 0x00), DEVICE_NOT_READY, AfterDelay),
-    (Check(0x70, 0xB, 0x00, 0x00), IO_DEVICE_ERROR, AfterDelay),
-    (Scsi(0x40), IO_DEVICE_ERROR, AfterDelay),
-    (Check(0x70, 0x4, 0x44, 0x00), DEVICE_HARDWARE_ERROR, Never),
-    (Check(0x70, 0x3, 0x11, 0x00), DEVICE_DATA_ERROR, Never),
-    (Check(0x70, 0x7, 0x27, 0x00), ACCESS_DENIED, Never),
-    (Scsi(0x08), DEVICE_NOT_READY, AfterDelay),
-    (Scsi(0x28), DEVICE_NOT_READY, AfterDelay),
-    (Scsi(0x30), DEVICE_NOT_READY, AfterDelay),
-    (Port(IO_TIMEOUT), IO_TIMEOUT, Never),
-    (Port(NO_SUCH_DEVICE), DEVICE_NOT_CONNECTED, Never),
-    (Port(DEVICE_DOES_NOT_EXIST), DEVICE_NOT_CONNECTED, Never),
-    (Port(DEVICE_NOT_CONNECTED), DEVICE_NOT_CONNECTED, Never),
-    (Port(DEVICE_REMOVED), DEVICE_NOT_CONNECTED, Never),
-    (Port(INVALID_DEVICE_STATE), DEVICE_NOT_CONNECTED, Never),
-    (Port(DELETE_PENDING), DEVICE_NOT_CONNECTED, Never),
-    (Port(INVALID_DEVICE_REQUEST), INVALID_DEVICE_REQUEST, Never),
-    (Port(NOT_SUPPORTED), INVALID_DEVICE_REQUEST, Never),
-    (Port(NOT_IMPLEMENTED), INVALID_DEVICE_REQUEST, Never),
-    (
-        Port(INSUFFICIENT_RESOURCES),
-        INSUFFICIENT_RESOURCES,
-        AfterDelay,
-    ),
-    (Port(UNSUCCESSFUL), IO_DEVICE_ERROR, Never),
-    (Port(SUCCESS), IO_DEVICE_ERROR, Never),
-    (Scsi(0x04), IO_DEVICE_ERROR, Never),
-    (Scsi(0x10), IO_DEVICE_ERROR, Never),
-    (Scsi(0x22), IO_DEVICE_ERROR, Never),
-    (Check(0x70, 0x8, 0x00, 0x00), IO_DEVICE_ERROR, Never),
-    (Check(0x70, 0x9, 0x00, 0x00), IO_DEVICE_ERROR, Never),
-    (Check(0x70, 0xE, 0x1D, 0x00), IO_DEVICE_ERROR, Never),
-    (Check(0x7F, 0x1, 0x00, 0x00), IO_DEVICE_ERROR, AfterDelay),
+#[rustfmt::skip]
+const ROWS: &[(Said, u32, Again, Known)] = &[
+    (Scsi(0x00),                    SUCCESS,                Never,           Done),
+    (Check(0x70, 0x1, 0x17, 0x01),  SUCCESS,                Never,           Done),
+    (Recovered(SUCCESS),            SUCCESS,                Never,           Done),
+    (Recovered(IO_DEVICE_ERROR),    SUCCESS,                Never,           Done),
+    (Scsi(0x18),                    DEVICE_BUSY,            Never,           Another),
+    (Check(0x70, 0x6, 0x29, 0x00),  IO_DEVICE_ERROR,        AtOnce,          Nothing),
+    (Check(0x70, 0x6, 0x2A, 0x09),  IO_DEVICE_ERROR,        AtOnce,          Nothing),
+    (Check(0x70, 0x6, 0x3F, 0x01),  IO_DEVICE_ERROR,        AtOnce,          Nothing),
+    (Check(0x70, 0x6, 0x8B, 0x02),  IO_DEVICE_ERROR,        AtOnce,          Nothing),
+    (Check(0x71, 0x1, 0x17, 0x01),  IO_DEVICE_ERROR,        AfterDelay,      Same),
+    (Check(0x71, 0x6, 0x29, 0x00),  IO_DEVICE_ERROR,        AfterDelay,      Same),
+    (Check(0x71, 0x5, 0x20, 0x00),  IO_DEVICE_ERROR,        AfterDelay,      Same),
+    (ShortCheck(0),                 IO_DEVICE_ERROR,        AfterDelay,      Nothing),
+    (ShortCheck(2),                 IO_DEVICE_ERROR,        AfterDelay,      Nothing),
+    (Check(0x70, 0x0, 0x00, 0x00),  IO_DEVICE_ERROR,        AfterDelay,      Nothing),
+    (Check(0x70, 0x5, 0x20, 0x00),  INVALID_DEVICE_REQUEST, TenByte,         Same),
+    (Check(0x70, 0x5, 0x24, 0x00),  INVALID_DEVICE_REQUEST, TenByte,         Same),
+    (Check(0x70, 0x5, 0x26, 0x00),  INVALID_DEVICE_REQUEST, TenByte,         Same),
+    (Check(0x70, 0x5, 0x25, 0x00),  DEVICE_NOT_CONNECTED,   Never,           Nothing),
+    (Check(0x70, 0x2, 0x04, 0x01),  DEVICE_NOT_READY,       AfterTenSeconds, Same),
+    (Check(0x70, 0x2, 0x04, 0x07),  DEVICE_NOT_READY,       AfterTenSeconds, Same),
+    (Check(0x70, 0x2, 0x04, 0x0A),  DEVICE_NOT_READY,       AfterTenSeconds, Same),
+    (Check(0x70, 0x2, 0x3A, 0x00),  NO_MEDIA_IN_DEVICE,     Never,           Same),
+    (Check(0x70, 0x2, 0x04, 0x03),  NO_MEDIA_IN_DEVICE,     Never,           Same),
+    (Check(0x70, 0x2, 0x04, 0x00),  DEVICE_NOT_READY,       Never,           Same),
+    (Check(0x70, 0x2, 0x04, 0x04),  DEVICE_NOT_READY,       Never,           Same),
+    (Check(0x70, 0x2, 0x04, 0x08),  DEVICE_NOT_READY,       Never,           Same),
+    (Check(0x70, 0x2, 0x3E, 0x00),  DEVICE_NOT_READY,       AfterDelay,      Same),
+    (Check(0x70, 0xB, 0x00, 0x00),  IO_DEVICE_ERROR,        AfterDelay,      Nothing),
+    (Scsi(0x40),                    IO_DEVICE_ERROR,        AfterDelay,      Nothing),
+    (Check(0x70, 0x4, 0x44, 0x00),  DEVICE_HARDWARE_ERROR,  Never,           Nothing),
+    (Check(0x70, 0x3, 0x11, 0x00),  DEVICE_DATA_ERROR,      Never,           Nothing),
+    (Check(0x70, 0x7, 0x27, 0x00),  ACCESS_DENIED,          Never,           Same),
+    (Scsi(0x08),                    DEVICE_NOT_READY,       AfterDelay,      Same),
+    (Scsi(0x28),                    DEVICE_NOT_READY,       AfterDelay,      Same),
+    (Scsi(0x30),                    DEVICE_NOT_READY,       AfterDelay,      Same),
+    (Port(IO_TIMEOUT),              IO_TIMEOUT,             Never,           Nothing),
+    (Good(IO_TIMEOUT),              IO_TIMEOUT,             Never,           Nothing),
+    (Recovered(IO_TIMEOUT),         IO_TIMEOUT,             Never,           Nothing),
+    (Port(NO_SUCH_DEVICE),          DEVICE_NOT_CONNECTED,   Never,           Nothing),
+    (Recovered(NO_SUCH_DEVICE),     DEVICE_NOT_CONNECTED,   Never,           Nothing),
+    (Port(DEVICE_DOES_NOT_EXIST),   DEVICE_NOT_CONNECTED,   Never,           Nothing),
+    (Port(DEVICE_NOT_CONNECTED),    DEVICE_NOT_CONNECTED,   Never,           Nothing),
+    (Port(DEVICE_REMOVED),          DEVICE_NOT_CONNECTED,   Never,           Nothing),
+    (Port(INVALID_DEVICE_STATE),    DEVICE_NOT_CONNECTED,   Never,           Nothing),
+    (Port(DELETE_PENDING),          DEVICE_NOT_CONNECTED,   Never,           Nothing),
+    (Port(DEVICE_OFF_LINE),         DEVICE_NOT_CONNECTED,   Never,           Nothing),
+    (Port(DEVICE_POWERED_OFF),      DEVICE_NOT_CONNECTED,   Never,           Nothing),
+    (Port(INVALID_DEVICE_REQUEST),  INVALID_DEVICE_REQUEST, TenByte,         Same),
+    (Good(INVALID_DEVICE_REQUEST),  INVALID_DEVICE_REQUEST, TenByte,         Same),
+    (Port(NOT_SUPPORTED),           INVALID_DEVICE_REQUEST, TenByte,         Same),
+    (Port(NOT_IMPLEMENTED),         INVALID_DEVICE_REQUEST, TenByte,         Same),
+    (Port(INSUFFICIENT_RESOURCES),  INSUFFICIENT_RESOURCES, AfterDelay,      Nothing),
+    (Port(IO_DEVICE_ERROR),         IO_DEVICE_ERROR,        AfterDelay,      Nothing),
+    (Good(IO_DEVICE_ERROR),         IO_DEVICE_ERROR,        AfterDelay,      Nothing),
+    (Port(DEVICE_BUSY),             IO_DEVICE_ERROR,        AfterDelay,      Nothing),
+    (Recovered(DEVICE_BUSY),        IO_DEVICE_ERROR,        AfterDelay,      Nothing),
+    (Port(CONNECTION_DISCONNECTED), IO_DEVICE_ERROR,        AfterDelay,      Nothing),
+    (Port(CONNECTION_RESET),        IO_DEVICE_ERROR,        AfterDelay,      Nothing),
+    (Port(REQUEST_ABORTED),         IO_DEVICE_ERROR,        AfterDelay,      Nothing),
+    (Port(CANCELLED),               IO_DEVICE_ERROR,        AfterDelay,      Nothing),
+    (Port(DEVICE_NOT_READY),        DEVICE_NOT_READY,       AfterDelay,      Nothing),
+    (Port(NO_MEDIA_IN_DEVICE),      NO_MEDIA_IN_DEVICE,     Never,           Nothing),
+    (Port(NO_MEDIA),                NO_MEDIA_IN_DEVICE,     Never,           Nothing),
+    (Port(UNSUCCESSFUL),            IO_DEVICE_ERROR,        Never,           Nothing),
+    (Port(SUCCESS),                 IO_DEVICE_ERROR,        Never,           Nothing),
+    (Good(STATUS_TIMEOUT),          IO_DEVICE_ERROR,        Never,           Nothing),
+    (Recovered(STATUS_TIMEOUT),     IO_DEVICE_ERROR,        Never,           Nothing),
+    (Scsi(0x04),                    IO_DEVICE_ERROR,        Never,           Nothing),
+    (Scsi(0x10),                    IO_DEVICE_ERROR,        Never,           Nothing),
+    (Scsi(0x22),                    IO_DEVICE_ERROR,        Never,           Nothing),
+    (Check(0x70, 0x8, 0x00, 0x00),  IO_DEVICE_ERROR,        Never,           Nothing),
+    (Check(0x70, 0x9, 0x00, 0x00),  IO_DEVICE_ERROR,        Never,           Nothing),
+    (Check(0x70, 0xE, 0x1D, 0x00),  IO_DEVICE_ERROR,        Never,           Nothing),
+    (Check(0x7F, 0x1, 0x00, 0x00),  IO_DEVICE_ERROR,        AfterDelay,      Nothing),
 ];
 
 fn fixed(code: u8, key: u8, asc: u8, ascq: u8) -> Vec<u8> {
@@ -334,56 +356,141 @@ fn answer(said: Said, in_descriptors: bool) -> Answer {
         }
         Check(code, key, asc, ascq) => target(2, fixed(code, key, asc, ascq)),
         ShortCheck(length) => target(2, fixed(0x70, 1, 0, 0)[..length].to_vec()),
-        Port(status) => Answer::Raw {
-            status: status.cast_signed(),
-            information: 0,
-            scsi_status: None,
-            sense: Vec::new(),
-        },
+        Port(status) => raw(status, 0, None, Vec::new()),
+        Good(status) => raw(status, 56, Some(0x00), Vec::new()),
+        Recovered(status) => {
+            let sense = if in_descriptors {
+                descriptor(0x70, 0x1, 0x17, 0x01)
+            } else {
+                fixed(0x70, 0x1, 0x17, 0x01)
+            };
+            raw(status, 56 + sense.len(), Some(0x02), sense)
+        }
+    }
+}
+
+fn raw(status: u32, information: usize, scsi_status: Option<u8>, sense: Vec<u8>) -> Answer {
+    Answer::Raw {
+        status: status.cast_signed(),
+        information,
+        scsi_status,
+        sense,
+    }
+}
+
+impl Known {
+    fn of(self, code: u32) -> Knowledge {
+        match self {
+            Done if code == RELEASE => Knowledge::NotOurs,
+            Done | Same => Knowledge::HeldByUs,
+            Another => Knowledge::HeldByAnother,
+            Nothing => Knowledge::Unknown,
+        }
     }
 }
 
 #[test]
 fn every_row_of_the_status_table_holds_in_both_answer_shapes() {
     let bench = Bench::new();
-    let port = &bench.stack.port;
-    for &(said, status, again) in ROWS {
+    for &row in ROWS {
         for shape in [Shape::Success, Shape::Error] {
             for timing in [Timing::Later, Timing::Inline] {
                 for in_descriptors in [false, true] {
-                    port.behave(shape, timing);
-                    let (sends, milliseconds) = match again {
-                        Never => (1, 0),
-                        AtOnce => (9, 0),
-                        AfterDelay => (5, 4 * 1_000),
-                        AfterTenSeconds => (5, 4 * 10_000),
-                        TenByte => (2, 0),
-                    };
+                    bench.stack.port.behave(shape, timing);
                     for code in [RESERVE, RELEASE] {
+                        let (_, status, again, _) = row;
                         let what = format!("{status:#x} {again:?} {shape:?} {timing:?} {code:#x}");
-                        port.script(vec![answer(said, in_descriptors); sends]);
-                        let before = bench.world.world().now();
-                        let completion = bench.call(code);
-                        let seen = port.take_seen();
-                        assert_eq!(of(&completion), end(status), "{what}");
-                        assert_eq!(seen.len(), sends, "{what}");
-                        // One unit of 100 ns may pass for a delay of none.
-                        let waited = bench.world.world().now() - before;
-                        assert_eq!(waited / 10_000, milliseconds, "{what}");
-                        let ten = again == TenByte;
-                        let first = if code == RESERVE { 0x16 } else { 0x17 };
-                        assert_eq!(seen[0].cdb[0], first, "{what}");
-                        assert_eq!(
-                            seen[sends - 1].cdb[0],
-                            first + if ten { 0x40 } else { 0 },
-                            "{what}"
-                        );
+                        bench.holds(row, in_descriptors, code, &what);
                     }
                 }
             }
         }
     }
     bench.end();
+}
+
+impl Bench {
+    /// One row, on a unit that this node holds.
+    fn holds(
+        &self,
+        (said, status, again, known): (Said, u32, Again, Known),
+        in_descriptors: bool,
+        code: u32,
+        what: &str,
+    ) {
+        let port = &self.stack.port;
+        assert_eq!(of(&self.call(RESERVE)), end(SUCCESS), "{what}");
+        port.take_seen();
+        let (sends, milliseconds) = match again {
+            Never => (1, 0),
+            AtOnce => (9 + 4, 4 * 1_000),
+            AfterDelay => (5, 4 * 1_000),
+            AfterTenSeconds => (5, 4 * 10_000),
+            TenByte => (2, 0),
+        };
+        port.script(vec![answer(said, in_descriptors); sends]);
+        let before = self.world.world().now();
+        let completion = self.call(code);
+        let seen = port.take_seen();
+        assert_eq!(of(&completion), end(status), "{what}");
+        assert_eq!(seen.len(), sends, "{what}");
+        // One unit of 100 ns may pass for a delay of none.
+        let waited = self.world.world().now() - before;
+        assert_eq!(waited / 10_000, milliseconds, "{what}");
+        let ten = if again == TenByte { 0x40 } else { 0 };
+        let first = if code == RESERVE { 0x16 } else { 0x17 };
+        assert_eq!(seen[0].cdb[0], first, "{what}");
+        assert_eq!(seen[sends - 1].cdb[0], first + ten, "{what}");
+        assert_eq!(self.knowledge(), known.of(code), "{what}");
+    }
+
+    fn knowledge(&self) -> Knowledge {
+        let length = u32::try_from(size_of::<ReservationState>()).expect("96");
+        let call = Call {
+            output_length: length,
+            ..Call::ioctl(IOCTL_RESVFLT_QUERY_STATE)
+        };
+        let (completion, buffer) = self.node.call_with_buffer(&self.stack, &call);
+        assert_eq!(of(&completion), (SUCCESS, length.into()));
+        let state = ReservationState::from_bytes(&buffer).expect("the whole structure");
+        Knowledge::from_number(state.knowledge).expect("one of the four")
+    }
+}
+
+/// With the RESERVE that a reset overtakes: it is sent and not answered when the reset passes.
+#[test]
+fn a_reset_that_passes_leaves_nothing_known() {
+    for code in [0x002D_5014, 0x002D_5000, 0x002D_5004] {
+        for level in [irql::PASSIVE, irql::DISPATCH] {
+            let bench = Bench::new();
+            let port = &bench.stack.port;
+            let reset = Call {
+                irql: level,
+                ..Call::ioctl(code)
+            };
+            let passes = || {
+                let completion = bench.node.call(&bench.stack, &reset);
+                assert_eq!(of(&completion), end(INVALID_DEVICE_REQUEST), "the port's");
+                assert_eq!(port.take_foreign(), [(14, 0, code)]);
+                assert_eq!(bench.knowledge(), Knowledge::Unknown, "{code:#x}");
+            };
+            assert_eq!(of(&bench.call(RESERVE)), end(SUCCESS));
+            assert_eq!(bench.knowledge(), Knowledge::HeldByUs);
+            passes();
+            assert_eq!(of(&bench.call(RESERVE)), end(SUCCESS));
+            assert_eq!(bench.knowledge(), Knowledge::HeldByUs);
+
+            port.behave(Shape::Success, Timing::Never);
+            let overtaken = bench.node.start(&bench.stack, &Call::ioctl(RESERVE));
+            world::current().settle();
+            passes();
+            port.behave(Shape::Success, Timing::Later);
+            port.release();
+            assert_eq!(of(&overtaken.wait()), end(SUCCESS), "the target said so");
+            assert_eq!(bench.knowledge(), Knowledge::Unknown, "of then, not of now");
+            bench.end();
+        }
+    }
 }
 
 #[test]
@@ -399,21 +506,17 @@ fn success_is_claimed_on_proof_alone() {
         IO_DEVICE_ERROR,
         CANCELLED,
         INVALID_DEVICE_REQUEST,
+        STATUS_TIMEOUT,
         0x4000_0000,
         0x103 + 1,
     ];
     for status in everything {
         for information in [0, 1, 3, 55, 56, 57, 88] {
             for scsi_status in [None, Some(0x00), Some(0xFF), Some(0x18), Some(0x02)] {
-                let raw = Answer::Raw {
-                    status: status.cast_signed(),
-                    information,
-                    scsi_status,
-                    sense: fixed(0x71, 1, 0, 0),
-                };
-                port.script(vec![raw; 9]);
+                let said = raw(status, information, scsi_status, fixed(0x71, 1, 0, 0));
+                port.script(vec![said; 9]);
                 let got = bench.call(RESERVE);
-                let proof = status < 0x8000_0000 && information >= 56 && scsi_status == Some(0);
+                let proof = status == SUCCESS && information >= 56 && scsi_status == Some(0);
                 assert_eq!(
                     got.status == 0,
                     proof,
@@ -544,7 +647,7 @@ fn a_port_that_never_answers_is_ended_by_the_net_under_its_own_timeout() {
     port.behave(Shape::Success, Timing::Never);
     let before = bench.world.world().now();
     assert_eq!(of(&bench.call(RESERVE)), end(IO_TIMEOUT));
-    assert_eq!((bench.world.world().now() - before) / 10_000_000, 60 + 30);
+    assert_eq!((bench.world.world().now() - before) / 10_000_000, 10 + 30);
     bench.end();
 }
 
@@ -596,14 +699,14 @@ fn parameters_are_read_and_those_out_of_range_are_ignored() {
     let disk_key = r"\Registry\Machine\System\CurrentControlSet\Services\Disk";
     // TimeoutSeconds, the disk's TimeOutValue -> seconds that the port gets
     for (own, disks, seconds) in [
-        (None, None, 60),
+        (None, None, 10),
         (None, Some(30), 30),
-        (Some(10), Some(30), 10),
-        (Some(255), None, 255),
+        (None, Some(1000), 1000),
+        (None, Some(0), 10),
+        (Some(1), Some(30), 1),
+        (Some(3600), None, 3600),
         (Some(0), Some(30), 30),
-        (Some(256), None, 60),
-        (None, Some(0), 60),
-        (None, Some(1000), 60),
+        (Some(3601), None, 10),
     ] {
         let hive = Hive::default();
         if let Some(value) = own {

@@ -129,7 +129,7 @@ const ROWS: &[Row] = &[
         caller: INVALID_DEVICE_REQUEST, sends: 2 },
     Row { what: "CHECK, unit attention", said: || check(6, 0x29, 0),
         storport: (SUCCESS, 74, 0x02), scsiport: (IO_DEVICE_ERROR, 74, 0x02), usb: (IO_DEVICE_ERROR, 74, 0x02),
-        caller: IO_DEVICE_ERROR, sends: 9 },
+        caller: IO_DEVICE_ERROR, sends: 13 },
     Row { what: "CHECK, recovered error", said: || check(1, 0x17, 1),
         storport: (SUCCESS, 74, 0x02), scsiport: (IO_DEVICE_ERROR, 74, 0x02), usb: (IO_DEVICE_ERROR, 74, 0x02),
         caller: SUCCESS, sends: 1 },

@@ -276,7 +276,7 @@ pub(super) fn sense(walk: &mut Walk<'_>) {
 /// NTSTATUS values: those of the table, then whole ranges of each severity.
 fn nt_statuses() -> Vec<Status> {
     const PENDING: u32 = 0x103; // no completion
-    let named = oracle::NT_STATUSES.iter().map(|&(status, _)| status);
+    let named = oracle::NT_STATUSES.iter().map(|&(status, ..)| status);
     let ranges = [
         0x0000_0000..0x0000_0120_u32,
         0x4000_0000..0x4000_0040,

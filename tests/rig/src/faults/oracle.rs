@@ -2,18 +2,22 @@
 //! the same answer to each of its commands ends as [`expected`] says.
 
 use windows_sys::Win32::Foundation::{
-    STATUS_ACCESS_DENIED as ACCESS_DENIED, STATUS_DELETE_PENDING as DELETE_PENDING,
+    STATUS_ACCESS_DENIED as ACCESS_DENIED, STATUS_CANCELLED as CANCELLED,
+    STATUS_CONNECTION_DISCONNECTED as CONNECTION_DISCONNECTED,
+    STATUS_CONNECTION_RESET as CONNECTION_RESET, STATUS_DELETE_PENDING as DELETE_PENDING,
     STATUS_DEVICE_BUSY as DEVICE_BUSY, STATUS_DEVICE_DATA_ERROR as DEVICE_DATA_ERROR,
     STATUS_DEVICE_DOES_NOT_EXIST as DEVICE_DOES_NOT_EXIST,
     STATUS_DEVICE_HARDWARE_ERROR as DEVICE_HARDWARE_ERROR,
     STATUS_DEVICE_NOT_CONNECTED as DEVICE_NOT_CONNECTED,
-    STATUS_DEVICE_NOT_READY as DEVICE_NOT_READY, STATUS_DEVICE_REMOVED as DEVICE_REMOVED,
+    STATUS_DEVICE_NOT_READY as DEVICE_NOT_READY, STATUS_DEVICE_OFF_LINE as DEVICE_OFF_LINE,
+    STATUS_DEVICE_POWERED_OFF as DEVICE_POWERED_OFF, STATUS_DEVICE_REMOVED as DEVICE_REMOVED,
     STATUS_INSUFFICIENT_RESOURCES as INSUFFICIENT_RESOURCES,
     STATUS_INVALID_DEVICE_REQUEST as INVALID_DEVICE_REQUEST,
     STATUS_INVALID_DEVICE_STATE as INVALID_DEVICE_STATE, STATUS_IO_DEVICE_ERROR as IO_DEVICE_ERROR,
-    STATUS_IO_TIMEOUT as IO_TIMEOUT, STATUS_NO_MEDIA_IN_DEVICE as NO_MEDIA_IN_DEVICE,
-    STATUS_NO_SUCH_DEVICE as NO_SUCH_DEVICE, STATUS_NOT_IMPLEMENTED as NOT_IMPLEMENTED,
-    STATUS_NOT_SUPPORTED as NOT_SUPPORTED, STATUS_SUCCESS as SUCCESS,
+    STATUS_IO_TIMEOUT as IO_TIMEOUT, STATUS_NO_MEDIA as NO_MEDIA,
+    STATUS_NO_MEDIA_IN_DEVICE as NO_MEDIA_IN_DEVICE, STATUS_NO_SUCH_DEVICE as NO_SUCH_DEVICE,
+    STATUS_NOT_IMPLEMENTED as NOT_IMPLEMENTED, STATUS_NOT_SUPPORTED as NOT_SUPPORTED,
+    STATUS_REQUEST_ABORTED as REQUEST_ABORTED, STATUS_SUCCESS as SUCCESS,
 };
 
 use crate::abi::Status;
@@ -58,12 +62,17 @@ pub struct Expected {
 }
 
 /// Whether a command is sent again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Again {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// No.
     Never,
+    /// Eight times at once, then after the delay.
     AtOnce,
+    /// After the delay.
     AfterDelay,
+    /// After ten seconds.
     AfterTenSeconds,
+    /// Once, in its 10-byte form.
     TenByte,
 }
 
@@ -86,7 +95,6 @@ const SCSI_STATUSES: &[(u8, Row)] = &[
 #[rustfmt::skip]
 const CHECKS: &[(u8, Option<u8>, Option<u8>, Row)] = &[
     (0x0, None,       None,       (IO_DEVICE_ERROR,        AfterDelay)),
-    (0x1, None,       None,       (SUCCESS,                Never)),
     (0x2, Some(0x04), Some(0x01), (DEVICE_NOT_READY,       AfterTenSeconds)),
     (0x2, Some(0x04), Some(0x07), (DEVICE_NOT_READY,       AfterTenSeconds)),
     (0x2, Some(0x04), Some(0x0A), (DEVICE_NOT_READY,       AfterTenSeconds)),
@@ -106,18 +114,30 @@ const CHECKS: &[(u8, Option<u8>, Option<u8>, Row)] = &[
 ];
 
 /// The target's own words are missing.
-pub const NT_STATUSES: &[(Status, Status)] = &[
-    (IO_TIMEOUT, IO_TIMEOUT),
-    (NO_SUCH_DEVICE, DEVICE_NOT_CONNECTED),
-    (DEVICE_DOES_NOT_EXIST, DEVICE_NOT_CONNECTED),
-    (DEVICE_NOT_CONNECTED, DEVICE_NOT_CONNECTED),
-    (DEVICE_REMOVED, DEVICE_NOT_CONNECTED),
-    (INVALID_DEVICE_STATE, DEVICE_NOT_CONNECTED),
-    (DELETE_PENDING, DEVICE_NOT_CONNECTED),
-    (INVALID_DEVICE_REQUEST, INVALID_DEVICE_REQUEST),
-    (NOT_SUPPORTED, INVALID_DEVICE_REQUEST),
-    (NOT_IMPLEMENTED, INVALID_DEVICE_REQUEST),
-    (INSUFFICIENT_RESOURCES, INSUFFICIENT_RESOURCES),
+#[rustfmt::skip]
+pub const NT_STATUSES: &[(Status, Status, Again)] = &[
+    (IO_TIMEOUT,              IO_TIMEOUT,             Never),
+    (NO_SUCH_DEVICE,          DEVICE_NOT_CONNECTED,   Never),
+    (DEVICE_DOES_NOT_EXIST,   DEVICE_NOT_CONNECTED,   Never),
+    (DEVICE_NOT_CONNECTED,    DEVICE_NOT_CONNECTED,   Never),
+    (DEVICE_REMOVED,          DEVICE_NOT_CONNECTED,   Never),
+    (INVALID_DEVICE_STATE,    DEVICE_NOT_CONNECTED,   Never),
+    (DELETE_PENDING,          DEVICE_NOT_CONNECTED,   Never),
+    (DEVICE_OFF_LINE,         DEVICE_NOT_CONNECTED,   Never),
+    (DEVICE_POWERED_OFF,      DEVICE_NOT_CONNECTED,   Never),
+    (INVALID_DEVICE_REQUEST,  INVALID_DEVICE_REQUEST, TenByte),
+    (NOT_SUPPORTED,           INVALID_DEVICE_REQUEST, TenByte),
+    (NOT_IMPLEMENTED,         INVALID_DEVICE_REQUEST, TenByte),
+    (INSUFFICIENT_RESOURCES,  INSUFFICIENT_RESOURCES, AfterDelay),
+    (IO_DEVICE_ERROR,         IO_DEVICE_ERROR,        AfterDelay),
+    (DEVICE_BUSY,             IO_DEVICE_ERROR,        AfterDelay),
+    (CONNECTION_DISCONNECTED, IO_DEVICE_ERROR,        AfterDelay),
+    (CONNECTION_RESET,        IO_DEVICE_ERROR,        AfterDelay),
+    (REQUEST_ABORTED,         IO_DEVICE_ERROR,        AfterDelay),
+    (CANCELLED,               IO_DEVICE_ERROR,        AfterDelay),
+    (DEVICE_NOT_READY,        DEVICE_NOT_READY,       AfterDelay),
+    (NO_MEDIA_IN_DEVICE,      NO_MEDIA_IN_DEVICE,     Never),
+    (NO_MEDIA,                NO_MEDIA_IN_DEVICE,     Never),
 ];
 
 /// How an operation ends that gets this answer to each of its commands.
@@ -125,7 +145,7 @@ pub fn expected(answer: &Answered) -> Expected {
     let (status, again) = row(answer);
     let (sends, milliseconds) = match again {
         Never => (1, 0),
-        AtOnce => (1 + 8, 0),
+        AtOnce => (1 + 8 + 4, 4 * 1_000),
         AfterDelay => (1 + 4, 4 * 1_000),
         AfterTenSeconds => (1 + 4, 4 * 10_000),
         TenByte => (1 + 1, 0),
@@ -151,9 +171,9 @@ fn row(answer: &Answered) -> Row {
         answer.scsi_status
     };
     match byte {
-        0x00 if answer.status >= 0 => (SUCCESS, Never),
+        0x00 if answer.status == SUCCESS => (SUCCESS, Never),
         0x00 | 0xFF => by_nt_status(answer.status),
-        0x02 => by_sense(answer.sense),
+        0x02 => by_sense(answer.sense, answer.status),
         _ => find(SCSI_STATUSES, byte),
     }
 }
@@ -164,18 +184,21 @@ fn find(rows: &[(u8, Row)], byte: u8) -> Row {
 }
 
 fn by_nt_status(status: Status) -> Row {
-    let found = NT_STATUSES.iter().find(|(from, _)| *from == status);
-    match found {
-        Some(&(_, INSUFFICIENT_RESOURCES)) => (INSUFFICIENT_RESOURCES, AfterDelay),
-        Some(&(_, to)) => (to, Never),
-        None => OTHER,
-    }
+    let found = NT_STATUSES.iter().find(|(from, ..)| *from == status);
+    found.map_or(OTHER, |&(_, to, again)| (to, again))
 }
 
-fn by_sense(sense: Option<Known>) -> Row {
+fn by_sense(sense: Option<Known>, status: Status) -> Row {
     let Some(known) = sense.filter(|known| !known.deferred) else {
         return (IO_DEVICE_ERROR, AfterDelay);
     };
+    // A recovered error proves as much as the NTSTATUS beside it allows: success, or what ports make of CHECK CONDITION.
+    if known.key == 0x1 {
+        return match status {
+            SUCCESS | IO_DEVICE_ERROR => (SUCCESS, Never),
+            _ => by_nt_status(status),
+        };
+    }
     let fits = |&&(key, asc, ascq, _): &&(u8, Option<u8>, Option<u8>, Row)| {
         key == known.key
             && asc.is_none_or(|asc| asc == known.asc)

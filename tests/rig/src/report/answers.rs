@@ -95,11 +95,16 @@ const TABLE: &[(&str, &[Case])] = &[
     ("the port: no answer in time", &[Port(Nt::IO_TIMEOUT, 0, None), Port(Nt::IO_TIMEOUT, WHOLE, Some(0x00))]),
     ("the port: the device is gone or going", &[
         Port(Nt::NO_SUCH_DEVICE, 0, None), Port(Nt::DEVICE_DOES_NOT_EXIST, 0, None), Port(Nt::DEVICE_NOT_CONNECTED, 0, None),
-        Port(Nt::DEVICE_REMOVED, 0, None), Port(Nt::INVALID_DEVICE_STATE, 0, None), Port(Nt::DELETE_PENDING, 0, None)]),
-    ("the port does not know the request", &[Port(Nt::INVALID_DEVICE_REQUEST, 0, None), Port(Nt::NOT_SUPPORTED, 0, None), Port(Nt::NOT_IMPLEMENTED, 0, None)]),
+        Port(Nt::DEVICE_REMOVED, 0, None), Port(Nt::INVALID_DEVICE_STATE, 0, None), Port(Nt::DELETE_PENDING, 0, None),
+        Port(Nt::DEVICE_OFF_LINE, 0, None), Port(Nt::DEVICE_POWERED_OFF, 0, None)]),
+    ("the port: a passing trouble", &[
+        Port(Nt::IO_DEVICE_ERROR, 0, None), Port(Nt::IO_DEVICE_ERROR, WHOLE, Some(0x00)), Port(Nt::DEVICE_BUSY, 0, None), Port(Nt::CONNECTION_DISCONNECTED, 0, None),
+        Port(Nt::CONNECTION_RESET, 0, None), Port(Nt::REQUEST_ABORTED, 0, None), Port(Nt::CANCELLED, 0, None)]),
+    ("the port: not ready", &[Port(Nt::DEVICE_NOT_READY, 0, None)]),
+    ("the port: no medium", &[Port(Nt::NO_MEDIA_IN_DEVICE, 0, None), Port(Nt::NO_MEDIA, 0, None)]),
+    ("the port refuses the request", &[Port(Nt::INVALID_DEVICE_REQUEST, 0, None), Port(Nt::NOT_SUPPORTED, 0, None), Port(Nt::NOT_IMPLEMENTED, 0, None)]),
     ("the port is out of memory", &[Port(Nt::INSUFFICIENT_RESOURCES, 0, None)]),
-    ("success without proof", &[Port(Nt::SUCCESS, 0, None), Port(Nt::SUCCESS, WHOLE - 1, Some(0x00)), Port(Nt::SUCCESS, WHOLE, None), Port(Nt::SUCCESS, WHOLE, Some(0xFF))]),
-    ("GOOD beside an error NTSTATUS", &[Port(Nt::IO_DEVICE_ERROR, WHOLE, Some(0x00))]),
+    ("success without proof", &[Port(Nt::SUCCESS, 0, None), Port(Nt::SUCCESS, WHOLE - 1, Some(0x00)), Port(Nt::SUCCESS, WHOLE, None), Port(Nt::SUCCESS, WHOLE, Some(0xFF)), Port(Nt(0x102), WHOLE, Some(0x00))]),
     ("any other NTSTATUS", &[Port(Nt::UNSUCCESSFUL, 0, None), Port(Nt::ACCESS_DENIED, 0, None)]),
     ("the caller cancels, the command is out", &[Stopped(Stop::Cancel)]),
     ("the disk goes, the command is out", &[Stopped(Stop::Surprise)]),
@@ -146,7 +151,7 @@ pub const PROOFS: [(usize, Option<u8>); 12] = {
 };
 
 /// The NTSTATUS values of the map: those with a row of their own, then others.
-pub const PORTS: [Nt; 17] = [
+pub const PORTS: [Nt; 25] = [
     Nt::SUCCESS,
     Nt::IO_TIMEOUT,
     Nt::NO_SUCH_DEVICE,
@@ -155,15 +160,23 @@ pub const PORTS: [Nt; 17] = [
     Nt::DEVICE_REMOVED,
     Nt::INVALID_DEVICE_STATE,
     Nt::DELETE_PENDING,
+    Nt::DEVICE_OFF_LINE,
+    Nt::DEVICE_POWERED_OFF,
     Nt::INVALID_DEVICE_REQUEST,
     Nt::NOT_SUPPORTED,
     Nt::NOT_IMPLEMENTED,
     Nt::INSUFFICIENT_RESOURCES,
     Nt::IO_DEVICE_ERROR,
+    Nt::DEVICE_BUSY,
+    Nt::CONNECTION_DISCONNECTED,
+    Nt::CONNECTION_RESET,
+    Nt::REQUEST_ABORTED,
+    Nt::CANCELLED,
+    Nt::DEVICE_NOT_READY,
+    Nt::NO_MEDIA_IN_DEVICE,
+    Nt::NO_MEDIA,
     Nt::UNSUCCESSFUL,
     Nt::ACCESS_DENIED,
-    Nt::DEVICE_BUSY,
-    Nt::CANCELLED,
 ];
 
 /// Asks the driver everything.

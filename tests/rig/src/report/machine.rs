@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use maud::{Markup, html};
-use scsi_reserve::{Action, Answer, Command, Event, NtStatus, Operation, Policy};
+use scsi_reserve::{Action, Answer, Command, Event, NtStatus, Operation, Policy, Verdict};
 use serde_json::{Value, json};
 
 use super::page::{self, Figure};
@@ -50,14 +50,14 @@ pub struct Edge {
 }
 
 /// One event of each kind that the machine tells apart.
-fn events() -> Vec<(&'static str, Event<'static>)> {
+fn events() -> Vec<(&'static str, Event)> {
     let answer = |status, scsi_status, sense: &'static [u8]| {
-        Event::Answered(Answer {
+        Event::Answered(Verdict::of(&Answer {
             status,
             information: 56 + sense.len(),
             scsi_status,
             sense,
-        })
+        }))
     };
     let check = |sense| answer(NtStatus::SUCCESS, 0x02, sense);
     vec![
@@ -65,6 +65,14 @@ fn events() -> Vec<(&'static str, Event<'static>)> {
         ("Marked", Event::Marked(NtStatus::SUCCESS)),
         ("Marked: refused", Event::Marked(NtStatus::CANCELLED)),
         ("Ready", Event::Ready),
+        (
+            "FormatFailed",
+            Event::FormatFailed(NtStatus::INSUFFICIENT_RESOURCES),
+        ),
+        (
+            "FormatFailed",
+            Event::FormatFailed(NtStatus::INVALID_DEVICE_STATE),
+        ),
         ("Refused", Event::Refused(NtStatus::INSUFFICIENT_RESOURCES)),
         ("Refused", Event::Refused(NtStatus::INVALID_DEVICE_STATE)),
         ("Answered: proof", answer(NtStatus::SUCCESS, 0x00, &[])),
@@ -82,6 +90,7 @@ fn events() -> Vec<(&'static str, Event<'static>)> {
         ("Unmarked: won", Event::Unmarked(NtStatus::SUCCESS)),
         ("Unmarked: lost", Event::Unmarked(NtStatus::CANCELLED)),
         ("Gone", Event::Gone),
+        ("ResetPassed, PoweredUp", Event::ResetPassed),
     ]
 }
 
@@ -96,6 +105,7 @@ const fn name(action: Action) -> &'static str {
         Action::CancelSent => "CancelSent",
         Action::Unmark => "Unmark",
         Action::Finish(_) => "Finish",
+        Action::Refuse => "Refuse",
     }
 }
 
