@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use scsi_reserve::NtStatus;
 
-use crate::disk::{Disk, DiskError, GOOD, RESERVATION_CONFLICT};
+use crate::disk::logical_unit::LogicalUnit;
+use crate::disk::persistent::Handling;
+use crate::disk::{Data, Disk, DiskError, GOOD, Outcome, RESERVATION_CONFLICT, UNIT_ATTENTION};
 use crate::fx::DiskKeys;
 use crate::image;
 use crate::io::Call;
@@ -67,8 +69,8 @@ impl From<std::io::Error> for DemoError {
 pub enum Scene<'a> {
     /// A request to a node's driver.
     Step(&'a Step),
-    /// A LOGICAL UNIT RESET from this node's initiator, not through the driver.
-    Reset(char),
+    /// What this node's initiator asked of the unit, not through the driver; nobody holds the unit by RESERVE then.
+    Aside(char, &'a str),
 }
 
 struct Act {
@@ -150,6 +152,29 @@ const AFTER_RESET: Act = reserve(
     NtStatus::SUCCESS,
     "SPC-2 5.5.1: a reset ends the reservation, so the unit is free",
 );
+const BEFORE_PERSISTENT: Act = release('A', "SPC-2 7.17: the holder's, so the unit is free");
+/// Both are registered, and A has a reservation of registrants.
+const BESIDE_PERSISTENT: [Act; 2] = [
+    reserve(
+        'B',
+        GOOD,
+        NtStatus::SUCCESS,
+        "SPC-4 5.12.3: a registrant gets GOOD, which proves nothing",
+    ),
+    release(
+        'B',
+        "SPC-4 5.12.3: GOOD again, and the persistent reservation stays",
+    ),
+];
+
+/// A unit in this process for the demo: it handles RESERVE beside persistent reservations as SPC-4 allows, and tells so by
+/// its CRH bit.
+#[must_use]
+pub fn unit() -> LogicalUnit {
+    let unit = LogicalUnit::new();
+    unit.configure(|options| options.handling = Handling::Compatible);
+    unit
+}
 
 /// Plays it: loads `file` on nodes A and B, whose disks are nexuses to one unit, and shows each scene as it ends.
 ///
@@ -162,7 +187,7 @@ pub fn play(
 ) -> Result<(), DemoError> {
     let world = World::enter(Schedule::Orderly);
     let bytes = image::read(file).map_err(NodeError::Load)?;
-    let reset = Arc::clone(&disks[0]);
+    let [a, b] = disks.each_ref().map(Arc::clone);
     let mut nodes = Vec::new();
     for (name, disk) in ["A", "B"].into_iter().zip(disks) {
         let node = Node::load_bytes(world.world(), name, file, &bytes, Hive::default())?;
@@ -174,14 +199,77 @@ pub fn play(
     for act in &BEFORE_RESET {
         show(Scene::Step(&perform(&nodes, act)))?;
     }
-    reset.reset_logical_unit()?;
-    show(Scene::Reset('A'))?;
+    a.reset_logical_unit()?;
+    show(Scene::Aside('A', "LOGICAL UNIT RESET"))?;
     show(Scene::Step(&perform(&nodes, &AFTER_RESET)))?;
+
+    show(Scene::Step(&perform(&nodes, &BEFORE_PERSISTENT)))?;
+    persistent_out(&*a, REGISTER, 0, KEY_A)?;
+    show(Scene::Aside('A', "PERSISTENT RESERVE: register"))?;
+    persistent_out(&*a, RESERVE, KEY_A, 0)?;
+    show(Scene::Aside('A', "PERSISTENT RESERVE: for registrants"))?;
+    persistent_out(&*b, REGISTER, 0, KEY_B)?;
+    show(Scene::Aside('B', "PERSISTENT RESERVE: register"))?;
+    for act in &BESIDE_PERSISTENT {
+        show(Scene::Step(&perform(&nodes, act)))?;
+        show(Scene::Aside('B', read_reservation(&*b)?))?;
+    }
     for (node, stack) in nodes {
         node.unplug(stack);
         node.unload();
     }
     Ok(())
+}
+
+// PERSISTENT RESERVE OUT (SPC-4 6.16): service actions, the type Write Exclusive - Registrants Only, and two keys.
+const REGISTER: u8 = 0;
+const RESERVE: u8 = 1;
+const REGISTRANTS_ONLY: u8 = 5;
+const KEY_A: u64 = 0xA;
+const KEY_B: u64 = 0xB;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+fn persistent_out(disk: &dyn Disk, action: u8, key: u64, new_key: u64) -> Result<(), DiskError> {
+    let kind = if action == RESERVE {
+        REGISTRANTS_ONLY
+    } else {
+        0
+    };
+    let cdb = [0x5F, action, kind, 0, 0, 0, 0, 0, 24, 0];
+    let list = [&key.to_be_bytes()[..], &new_key.to_be_bytes(), &[0; 8]].concat();
+    good(disk, &cdb, Data::Out(&list)).map(drop)
+}
+
+/// PERSISTENT RESERVE IN, READ RESERVATION, in words: what whoever relies on a RESERVE's GOOD has to ask.
+fn read_reservation(disk: &dyn Disk) -> Result<&'static str, DiskError> {
+    let data = good(disk, &[0x5E, 1, 0, 0, 0, 0, 0, 0, 24, 0], Data::In(24))?;
+    let length = data
+        .get(4..8)
+        .map_or(0, |length| length.iter().map(|&byte| u32::from(byte)).sum());
+    let key = data.get(8..16);
+    Ok(match length {
+        0 => "READ RESERVATION: none",
+        _ if key == Some(&KEY_A.to_be_bytes()[..]) => "READ RESERVATION: A's",
+        _ => "READ RESERVATION: another's",
+    })
+}
+
+/// Data-in of a command that has to succeed, after unit attentions or not.
+fn good(disk: &dyn Disk, cdb: &[u8], data: Data<'_>) -> Result<Vec<u8>, DiskError> {
+    loop {
+        let outcome = disk.transfer(cdb, data, TIMEOUT);
+        let attention = outcome
+            .sense()
+            .is_some_and(|sense| sense.key == UNIT_ATTENTION);
+        match outcome {
+            Outcome::Status {
+                status: GOOD, data, ..
+            } => return Ok(data),
+            _ if attention => {}
+            other => return Err(DiskError::Failed(format!("{:02x}h: {other:?}", cdb[0]))),
+        }
+    }
 }
 
 fn perform(nodes: &[(Node, Stack)], act: &Act) -> Step {

@@ -13,6 +13,7 @@ use rig::disk::{
     CHECK_CONDITION, Data, Disk, DiskError, GOOD, Outcome, RESERVATION_CONFLICT, Sense,
     SenseFormat, TaskManagement,
     logical_unit::{Forms, LogicalUnit},
+    persistent::Handling,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ const WRITE: &[u8] = &[0x2A, 0, 0, 0, 0, 1, 0, 0, 1, 0];
 const RESERVE_10: &[u8] = &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const READ_KEYS: &[u8] = &[0x5E, 0, 0, 0, 0, 0, 0, 0, 64, 0];
 const RELEASE_10: &[u8] = &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const READ_RESERVATION: &[u8] = &[0x5E, 1, 0, 0, 0, 0, 0, 0, 64, 0];
+const REPORT_CAPABILITIES: &[u8] = &[0x5E, 2, 0, 0, 0, 0, 0, 0, 64, 0];
 const REPORT_LUNS: &[u8] = &[0xA0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0];
 const WRITTEN: [u8; 512] = [0xA5; 512];
 
@@ -113,16 +116,18 @@ fn send(disk: &dyn Disk, cdb: &[u8]) -> Outcome {
     let data = match cdb {
         READ => Data::In(512),
         WRITE => Data::Out(&WRITTEN),
-        REQUEST_SENSE | INQUIRY | MODE_SENSE | READ_CAPACITY | READ_KEYS | REPORT_LUNS => {
-            Data::In(64)
-        }
+        REQUEST_SENSE | INQUIRY | MODE_SENSE | READ_CAPACITY | REPORT_LUNS => Data::In(64),
+        [0x5E, ..] => Data::In(64),
         _ => Data::None,
     };
     disk.transfer(cdb, data, TIMEOUT)
 }
 
 fn ask(disk: &dyn Disk, cdb: &[u8]) -> Answer {
-    let outcome = send(disk, cdb);
+    answer_of(cdb, send(disk, cdb))
+}
+
+fn answer_of(cdb: &[u8], outcome: Outcome) -> Answer {
     match (outcome.status(), outcome.sense()) {
         (Some(GOOD), _) => Good,
         (Some(RESERVATION_CONFLICT), _) => Conflict,
@@ -130,6 +135,42 @@ fn ask(disk: &dyn Disk, cdb: &[u8]) -> Answer {
         (None, _) if outcome == Outcome::Gone => Gone,
         _ => panic!("{cdb:02x?}: {outcome:?}"),
     }
+}
+
+/// PERSISTENT RESERVE OUT (SPC-4 6.16): its service action, the type, the initiator's key and its new key.
+#[derive(Clone, Copy, Debug)]
+struct Out(u8, u8, u64, u64);
+
+const REGISTER: u8 = 0;
+const RESERVE: u8 = 1;
+const RELEASE: u8 = 2;
+const CLEAR: u8 = 3;
+const REGISTER_AND_IGNORE: u8 = 6;
+const KEY_A: u64 = 0xA;
+const KEY_B: u64 = 0xB;
+const WRITE_EXCLUSIVE_REGISTRANTS_ONLY: u8 = 5;
+
+impl Out {
+    fn send(self, disk: &dyn Disk) -> Answer {
+        let Self(action, kind, key, new_key) = self;
+        let cdb = [0x5F, action, kind, 0, 0, 0, 0, 0, 24, 0];
+        let list = [&key.to_be_bytes()[..], &new_key.to_be_bytes(), &[0; 8]].concat();
+        answer_of(&cdb, disk.transfer(&cdb, Data::Out(&list), TIMEOUT))
+    }
+}
+
+/// Generation, and what follows the header, of PERSISTENT RESERVE IN.
+fn read_in(disk: &dyn Disk, cdb: &[u8]) -> (u32, Vec<u8>) {
+    let outcome = send(disk, cdb);
+    let Outcome::Status {
+        status: GOOD, data, ..
+    } = outcome
+    else {
+        panic!("{cdb:02x?}: {outcome:?}")
+    };
+    let word = |at: usize| u32::from_be_bytes(std::array::from_fn(|byte| data[at + byte]));
+    let length = usize::try_from(word(4)).expect("a length");
+    (word(0), data[8..][..length].to_vec())
 }
 
 /// A nexus whose first unit attention, of power on, has been taken.
@@ -151,12 +192,15 @@ enum Act {
     /// Sent again for as long as it conflicts: a target notices a lost connection when it does.
     Await(&'static [u8]),
     Manage(TaskManagement),
+    Persistent(Out),
+    /// READ RESERVATION is answered with a reservation of this type, or with none: what a caller of RESERVE looks at.
+    Holds(Option<u8>),
     LogOut,
     Lose,
     LogIn,
 }
 
-use Act::{Await, LogIn, LogOut, Lose, Manage, Send};
+use Act::{Await, Holds, LogIn, LogOut, Lose, Manage, Persistent, Send};
 use Node::{A, B};
 use TaskManagement::{LogicalUnitReset, TargetColdReset, TargetWarmReset};
 
@@ -165,6 +209,7 @@ type Step = (Node, Act, Answers);
 /// Runs a table from two nexuses that are ready.
 fn run(unit: &dyn Unit, name: &str, steps: &[Step]) {
     let mut nodes = [ready(unit, "a"), ready(unit, "b")];
+    let mut wrong = Vec::new();
     for (number, (node, act, answers)) in steps.iter().enumerate() {
         let disk = &mut nodes[usize::from(*node == B)];
         let answer = match act {
@@ -177,6 +222,14 @@ fn run(unit: &dyn Unit, name: &str, steps: &[Step]) {
                         break answer;
                     }
                 }
+            }
+            Persistent(out) => out.send(&**disk),
+            Holds(kind) => {
+                let (_, body) = read_in(&**disk, READ_RESERVATION);
+                // Key, obsolete, reserved, scope and type, obsolete.
+                let found = (body.len() == 16).then(|| body[13] & 0xF);
+                assert_eq!(found, *kind, "{name}, step {}", number + 1);
+                Good
             }
             Manage(function) => match disk.manage(*function) {
                 Ok(()) => Good,
@@ -197,13 +250,15 @@ fn run(unit: &dyn Unit, name: &str, steps: &[Step]) {
                 Good
             }
         };
-        assert_eq!(
-            answer,
-            unit.pick(*answers),
-            "{name}, step {}: {node:?} {act:x?}",
-            number + 1
-        );
+        let expected = unit.pick(*answers);
+        if answer != expected {
+            let number = number + 1;
+            wrong.push(format!(
+                "step {number}: {node:?} {act:x?}: {answer:x?}, not {expected:x?}"
+            ));
+        }
     }
+    assert!(wrong.is_empty(), "{name}: {wrong:#?}");
 }
 
 fn dead() -> impl Disk {
@@ -579,17 +634,207 @@ fn a_unit_can_know_one_form_only() {
     }
 }
 
+/// What RESERVE(6) gets, and does, while persistent reservations are in use: on the unit here by SPC-2 5.5.1, and on tgt.
 #[test]
-fn a_registrant_makes_reserve_and_release_conflict_for_everybody() {
-    let unit = LogicalUnit::new();
-    unit.configure(|options| options.registered = true);
-    let disk = ready(&unit, "a");
-    for cdb in [RESERVE_6, RELEASE_6, RESERVE_10, RELEASE_10] {
-        assert_eq!(ask(&*disk, cdb), Conflict, "{cdb:02x?}");
+fn good_to_reserve_proves_nothing_beside_a_persistent_reservation() {
+    const RO: u8 = WRITE_EXCLUSIVE_REGISTRANTS_ONLY;
+    let steps = &[
+        (A, Send(READ_RESERVATION), Both(Good)),
+        (A, Holds(None), Both(Good)),
+        (A, Persistent(Out(REGISTER, 0, 0, KEY_A)), Both(Good)),
+        (A, Persistent(Out(RESERVE, RO, KEY_A, 0)), Both(Good)),
+        (A, Holds(Some(RO)), Both(Good)),
+        // Not registered.
+        (B, Send(RESERVE_6), Both(Conflict)),
+        (B, Send(WRITE), Both(Conflict)),
+        (B, Send(READ), Both(Good)),
+        (B, Persistent(Out(REGISTER, 0, 0, KEY_B)), Both(Good)),
+        (
+            B,
+            Send(RESERVE_6),
+            Differ {
+                embedded: Conflict,
+                tgt: Good,
+            },
+        ),
+        // It says so to the one that asks, and to nobody else.
+        (B, Holds(Some(RO)), Both(Good)),
+        (
+            B,
+            Send(RELEASE_6),
+            Differ {
+                embedded: Conflict,
+                tgt: Good,
+            },
+        ),
+        (
+            A,
+            Send(RESERVE_6),
+            Differ {
+                embedded: Conflict,
+                tgt: Good,
+            },
+        ),
+        (
+            A,
+            Send(RELEASE_6),
+            Differ {
+                embedded: Conflict,
+                tgt: Good,
+            },
+        ),
+        (A, Persistent(Out(RELEASE, RO, KEY_A, 0)), Both(Good)),
+        (A, Holds(None), Both(Good)),
+        (A, Persistent(Out(REGISTER, 0, KEY_A, 0)), Both(Good)),
+        (
+            B,
+            Send(TEST_UNIT_READY),
+            Differ {
+                embedded: Check(6, 0x2A, 0x04),
+                tgt: Check(6, 0x2A, 0x04),
+            },
+        ),
+        (B, Persistent(Out(REGISTER, 0, KEY_B, 0)), Both(Good)),
+        // Nobody is registered any more: RESERVE(6) reserves. tgt lets PERSISTENT RESERVE pass it by.
+        (A, Send(RESERVE_6), Both(Good)),
+        (B, Send(TEST_UNIT_READY), Both(Conflict)),
+        (
+            B,
+            Send(READ_RESERVATION),
+            Differ {
+                embedded: Conflict,
+                tgt: Good,
+            },
+        ),
+        (
+            B,
+            Persistent(Out(REGISTER, 0, 0, KEY_B)),
+            Differ {
+                embedded: Conflict,
+                tgt: Good,
+            },
+        ),
+    ];
+    on_every_unit(|unit| run(unit, "persistent", steps));
+}
+
+/// SPC-4 5.12.3 and tables 50 and 51: each type, from its holder, a registrant and a stranger.
+#[test]
+fn each_type_of_persistent_reservation_has_its_effect() {
+    // Type; what of reads and writes it keeps from a stranger; whether a registrant is let through.
+    for (kind, reads, registrants) in [
+        (1, false, false),
+        (3, true, false),
+        (5, false, true),
+        (6, true, true),
+        (7, false, true),
+        (8, true, true),
+    ] {
+        for handling in [Handling::Spc2, Handling::Compatible] {
+            let unit = LogicalUnit::new();
+            unit.configure(|options| options.handling = handling);
+            let [holder, registrant, stranger] = ["a", "b", "c"].map(|name| ready(&unit, name));
+            assert_eq!(Out(REGISTER, 0, 0, KEY_A).send(&*holder), Good);
+            assert_eq!(
+                Out(REGISTER_AND_IGNORE, 0, 7, KEY_B).send(&*registrant),
+                Good
+            );
+            assert_eq!(Out(RESERVE, kind, KEY_A, 0).send(&*holder), Good);
+            let crh = handling == Handling::Compatible;
+            for (disk, exempt) in [
+                (&holder, true),
+                (&registrant, registrants),
+                (&stranger, false),
+            ] {
+                let expect = |conflicts| if conflicts { Conflict } else { Good };
+                let what = format!("type {kind}, {handling:?}, exempt {exempt}");
+                for cdb in [RESERVE_6, RELEASE_6, RESERVE_10, RELEASE_10] {
+                    assert_eq!(ask(&**disk, cdb), expect(!(crh && exempt)), "{what}");
+                }
+                assert_eq!(unit.holder(), None, "{what}: nothing is reserved");
+                assert_eq!(ask(&**disk, READ), expect(reads && !exempt), "{what}");
+                assert_eq!(ask(&**disk, WRITE), expect(!exempt), "{what}");
+                assert_eq!(ask(&**disk, TEST_UNIT_READY), Good, "{what}");
+                let (generation, body) = read_in(&**disk, READ_RESERVATION);
+                let key = if kind >= 7 { 0 } else { KEY_A };
+                assert_eq!(
+                    (generation, body[..8].to_vec()),
+                    (2, key.to_be_bytes().to_vec())
+                );
+                assert_eq!(body[8..], [0, 0, 0, 0, 0, kind, 0, 0], "{what}");
+            }
+            let keys = [KEY_A.to_be_bytes(), KEY_B.to_be_bytes()].concat();
+            assert_eq!(read_in(&*stranger, READ_KEYS), (2, keys));
+            let Outcome::Status { data, .. } = send(&*stranger, REPORT_CAPABILITIES) else {
+                panic!("no answer")
+            };
+            assert_eq!(data[2] >> 4 & 1 == 1, crh, "CRH");
+        }
     }
-    assert_eq!(ask(&*disk, TEST_UNIT_READY), Good);
-    unit.configure(|options| options.registered = false);
-    assert_eq!(ask(&*disk, RESERVE_6), Good);
+}
+
+#[test]
+fn persistent_reserve_out_is_refused_without_the_key_and_ends_what_it_began() {
+    let unit = LogicalUnit::new();
+    let [a, b] = ["a", "b"].map(|name| ready(&unit, name));
+    for (disk, out, answer) in [
+        (&a, Out(RESERVE, 5, KEY_A, 0), Conflict),
+        (&a, Out(REGISTER, 0, KEY_A, KEY_A), Conflict),
+        (&a, Out(REGISTER, 0, 0, KEY_A), Good),
+        (&b, Out(REGISTER, 0, 0, KEY_B), Good),
+        (&a, Out(REGISTER, 0, KEY_B, 1), Conflict),
+        (&a, Out(RESERVE, 5, KEY_B, 0), Conflict),
+        (&a, Out(RESERVE, 2, KEY_A, 0), INVALID_FIELD),
+        (&a, Out(4, 5, KEY_A, 0), INVALID_FIELD),
+        (&a, Out(RESERVE, 5, KEY_A, 0), Good),
+        (&a, Out(RESERVE, 5, KEY_A, 0), Good),
+        (&a, Out(RESERVE, 6, KEY_A, 0), Conflict),
+        (&b, Out(RESERVE, 5, KEY_B, 0), Conflict),
+        // Not the holder's: GOOD, and without effect.
+        (&b, Out(RELEASE, 5, KEY_B, 0), Good),
+        (&a, Out(RELEASE, 6, KEY_A, 0), Check(5, 0x26, 0x04)),
+        (&a, Out(RELEASE, 5, KEY_A, 0), Good),
+        // The other registrant is told.
+        (&b, Out(RESERVE, 7, KEY_B, 0), Check(6, 0x2A, 0x04)),
+        (&b, Out(RESERVE, 7, KEY_B, 0), Good),
+        // All registrants hold it: it ends with the last.
+        (&b, Out(REGISTER, 0, KEY_B, 0), Good),
+        (&a, Out(RESERVE, 7, KEY_A, 0), Good),
+        (&a, Out(REGISTER, 0, KEY_A, 0), Good),
+        (&b, Out(REGISTER, 0, 0, KEY_B), Good),
+        (&b, Out(RESERVE, 1, KEY_B, 0), Good),
+        (&a, Out(REGISTER, 0, 0, KEY_A), Good),
+        (&a, Out(CLEAR, 0, KEY_A, 0), Good),
+        (&b, Out(REGISTER, 0, 0, KEY_B), Check(6, 0x2A, 0x03)),
+        (&b, Out(REGISTER, 0, 0, KEY_B), Good),
+    ] {
+        assert_eq!(out.send(&**disk), answer, "{out:x?}");
+    }
+    assert_eq!(read_in(&*a, READ_RESERVATION).1, []);
+    assert_eq!(ask(&*a, &[0x5E, 3, 0, 0, 0, 0, 0, 0, 64, 0]), INVALID_FIELD);
+    let cdb = [0x5F, REGISTER, 0, 0, 0, 0, 0, 0, 24, 0];
+    let short = a.transfer(&cdb, Data::Out(&[0; 23]), TIMEOUT);
+    assert_eq!(short.sense(), Some(Sense::new(5, 0x1A, 0x00)));
+    // A reset ends the other kind only; power on ends both.
+    a.reset_logical_unit().expect("reset");
+    assert_eq!(ask(&*b, READ_KEYS), UNIT_RESET);
+    assert_eq!(read_in(&*b, READ_KEYS).1, KEY_B.to_be_bytes());
+    a.manage(TargetColdReset).expect("power on");
+    assert_eq!(read_in(&*ready(&unit, "b"), READ_KEYS).1, []);
+}
+
+/// As on QEMU's scsi-disk and usb-storage: both nodes are told that they hold the unit.
+#[test]
+fn a_unit_can_say_good_and_reserve_nothing() {
+    let unit = LogicalUnit::new();
+    unit.configure(|options| options.empty = true);
+    let [a, b] = [ready(&unit, "a"), ready(&unit, "b")];
+    for disk in [&a, &b] {
+        assert_eq!(ask(&**disk, RESERVE_6), Good);
+        assert_eq!(unit.holder(), None);
+        assert_eq!(ask(&**disk, WRITE), Good);
+    }
+    assert_eq!(ask(&*a, RELEASE_6), Good);
 }
 
 #[test]

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use lexopt::prelude::*;
 use rig::demo::{self, Scene};
 use rig::disk::Disk;
-use rig::disk::logical_unit::LogicalUnit;
 use rig::image;
 use rig::timeline::Timeline;
 
@@ -67,7 +66,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<bool, demo::DemoError> {
     if !options.iscsi {
-        let unit = LogicalUnit::new();
+        let unit = demo::unit();
         let disks = INITIATORS.map(|initiator| Arc::new(unit.connect(initiator)) as Arc<dyn Disk>);
         return show(options, disks, "a SCSI disk inside this process");
     }
@@ -103,7 +102,7 @@ fn show(options: &Options, disks: [Arc<dyn Disk>; 2], unit: &str) -> Result<bool
                     good &= step.as_expected();
                     writeln!(std::io::stdout(), "{}", step.json())?;
                 }
-                Scene::Reset(node) => eprintln!("node {node}: LOGICAL UNIT RESET"),
+                Scene::Aside(node, what) => eprintln!("node {node}: {what}"),
             }
             Ok(())
         })?;
@@ -114,7 +113,7 @@ fn show(options: &Options, disks: [Arc<dyn Disk>; 2], unit: &str) -> Result<bool
     timeline.head(&format!("{file} on two nodes; {unit}"))?;
     demo::play(&options.image, disks, |scene| match scene {
         Scene::Step(step) => timeline.step(step),
-        Scene::Reset(node) => timeline.event(node, &format!("{node}: LOGICAL UNIT RESET"), None),
+        Scene::Aside(node, what) => timeline.event(node, &format!("{node}: {what}"), None),
     })?;
     Ok(timeline.finish()?)
 }

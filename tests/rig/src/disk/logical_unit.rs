@@ -1,4 +1,5 @@
-//! A logical unit in this process, with SPC-2 reservations, shared by any number of I_T nexuses.
+//! A logical unit in this process, with SPC-2 and [persistent](super::persistent) reservations, shared by any number of I_T
+//! nexuses.
 //!
 //! It is strict where SPC-2 leaves a choice, so that a driver's mistake shows. Which of several
 //! conditions a command reports follows SAM-3 (Status precedence): unit attentions of the 29h
@@ -15,6 +16,7 @@ use std::{
 use super::{
     CHECK_CONDITION, Data, Disk, DiskError, ILLEGAL_REQUEST, NO_SENSE, Outcome,
     RESERVATION_CONFLICT, Sense, SenseFormat, TaskManagement, UNIT_ATTENTION,
+    persistent::{self, Access, Handling, Persistent},
 };
 
 const BLOCK: u32 = 512;
@@ -39,9 +41,11 @@ pub struct Options {
     pub sense: SenseFormat,
     /// New nexuses find no unit attention 29h/00h or 29h/07h.
     pub quiet: bool,
-    /// Some initiator is registered for persistent reservations: every RESERVE and RELEASE
-    /// conflicts, whoever sends it (SPC-2 5.5.1).
-    pub registered: bool,
+    /// What RESERVE and RELEASE meet while somebody is registered for persistent reservations.
+    pub handling: Handling,
+    /// RESERVE and RELEASE get GOOD, and nothing is reserved: as on QEMU's scsi-disk and
+    /// usb-storage.
+    pub empty: bool,
 }
 
 /// Which RESERVE and RELEASE commands a unit knows.
@@ -138,7 +142,10 @@ impl Disk for Nexus {
         match function {
             TaskManagement::LogicalUnitReset => state.attention(LOGICAL_UNIT_RESET),
             TaskManagement::TargetWarmReset => state.attention(TARGET_RESET),
-            TaskManagement::TargetColdReset => state.nexuses.clear(),
+            TaskManagement::TargetColdReset => {
+                state.nexuses.clear();
+                state.persistent = Persistent::default();
+            }
         }
         Ok(())
     }
@@ -160,6 +167,15 @@ enum Refusal {
     Check(Sense),
 }
 
+impl From<persistent::Refusal> for Refusal {
+    fn from(refusal: persistent::Refusal) -> Self {
+        match refusal {
+            persistent::Refusal::Conflict => Self::Conflict,
+            persistent::Refusal::Check(sense) => Self::Check(sense),
+        }
+    }
+}
+
 impl From<Sense> for Refusal {
     fn from(sense: Sense) -> Self {
         Self::Check(sense)
@@ -171,6 +187,7 @@ struct State {
     nexuses: BTreeMap<u64, NexusState>,
     next_nexus: u64,
     holder: Option<u64>,
+    persistent: Persistent,
     /// Initiators whose nexus ended and which have not come back.
     departed: Vec<String>,
     medium: Vec<u8>,
@@ -188,6 +205,7 @@ impl Default for State {
             nexuses: BTreeMap::new(),
             next_nexus: 0,
             holder: None,
+            persistent: Persistent::default(),
             departed: Vec::new(),
             medium: vec![0; (BLOCK * BLOCKS) as usize],
         }
@@ -229,9 +247,14 @@ impl State {
         }
     }
 
-    /// Queues a unit attention for every nexus, once, in the order of SAM-4 5.14: the 29h family by
-    /// its qualifier (of those that occur here), then the others as they came.
+    /// Queues a unit attention for every nexus.
     fn attention(&mut self, event: Sense) {
+        self.attention_for(event, |_| true);
+    }
+
+    /// Queues a unit attention for the nexuses of some initiators, once, in the order of SAM-4 5.14:
+    /// the 29h family by its qualifier (of those that occur here), then the others as they came.
+    fn attention_for(&mut self, event: Sense, whose: impl Fn(&str) -> bool) {
         let rank = |sense: &Sense| {
             if sense.asc == 0x29 {
                 sense.ascq
@@ -240,7 +263,7 @@ impl State {
             }
         };
         for nexus in self.nexuses.values_mut() {
-            if !nexus.attentions.contains(&event) {
+            if whose(&nexus.initiator) && !nexus.attentions.contains(&event) {
                 nexus.attentions.push(event);
                 nexus.attentions.sort_by_key(rank);
             }
@@ -279,9 +302,15 @@ impl State {
             Command::ReportLuns => [&[0, 0, 0, 8][..], &[0; 12]].concat(),
             Command::ReadCapacity => [(BLOCKS - 1).to_be_bytes(), BLOCK.to_be_bytes()].concat(),
             Command::ModeSense => mode_sense(cdb)?,
-            Command::ReadKeys => read_keys(self.options.registered),
+            Command::PersistentIn => {
+                let mut answer = self.persistent.read(cdb, self.options.handling)?;
+                answer.truncate(u16::from_be_bytes([cdb[7], cdb[8]]).into());
+                answer
+            }
+            Command::PersistentOut => self.persistent_out(nexus, cdb, data)?,
             Command::Read => self.medium[extent(cdb)?].to_vec(),
             Command::Write => self.write(cdb, data)?,
+            Command::Reserve | Command::Release if self.changes_nothing(nexus) => Vec::new(),
             Command::Reserve => {
                 self.holder = Some(nexus);
                 Vec::new()
@@ -296,13 +325,55 @@ impl State {
         Ok(answer)
     }
 
+    fn initiator(&self, nexus: u64) -> &str {
+        self.nexuses
+            .get(&nexus)
+            .map_or("", |state| &state.initiator)
+    }
+
+    /// A RESERVE or RELEASE that is let through gets GOOD, and nothing else happens.
+    fn changes_nothing(&self, nexus: u64) -> bool {
+        let handling = self.options.handling;
+        let met = self
+            .persistent
+            .meets_reserve(self.initiator(nexus), handling);
+        self.options.empty || met.is_some()
+    }
+
     fn conflicts(&self, nexus: u64, command: Command) -> bool {
-        let persistent =
-            self.options.registered && matches!(command, Command::Reserve | Command::Release);
+        let initiator = self.initiator(nexus);
+        if matches!(command, Command::Reserve | Command::Release) {
+            let met = self
+                .persistent
+                .meets_reserve(initiator, self.options.handling);
+            if let Some(conflicts) = met {
+                return conflicts;
+            }
+        }
+        let persistent = self.persistent.conflicts(initiator, command.access());
         let held = self.holder.is_some_and(|holder| holder != nexus);
         // The holder's, too: SPC-2 5.5.1, as Linux reads it (target_core_pr.c).
-        let keys = self.holder.is_some() && command == Command::ReadKeys;
+        let keys = self.holder.is_some()
+            && matches!(command, Command::PersistentIn | Command::PersistentOut);
         persistent || keys || held && !command.allowed_when_reserved()
+    }
+
+    fn persistent_out(
+        &mut self,
+        nexus: u64,
+        cdb: &[u8],
+        data: Data<'_>,
+    ) -> Result<Vec<u8>, Refusal> {
+        let Data::Out(list) = data else {
+            return Err(INVALID_FIELD_IN_CDB.into());
+        };
+        let initiator = self.initiator(nexus).to_owned();
+        if let Some((event, others)) = self.persistent.write(&initiator, cdb, list)? {
+            self.attention_for(event, |initiator| {
+                others.iter().any(|other| other == initiator)
+            });
+        }
+        Ok(Vec::new())
     }
 
     fn request_sense(&mut self, nexus: u64, cdb: &[u8]) -> Vec<u8> {
@@ -341,7 +412,8 @@ enum Command {
     ReadCapacity,
     Read,
     Write,
-    ReadKeys,
+    PersistentIn,
+    PersistentOut,
     ReportLuns,
 }
 
@@ -359,7 +431,8 @@ impl Command {
             0x2A => Self::Write,
             0x56 if forms != Forms::Six => Self::Reserve,
             0x57 if forms != Forms::Six => Self::Release,
-            0x5E if cdb.get(1) == Some(&0) => Self::ReadKeys,
+            0x5E => Self::PersistentIn,
+            0x5F => Self::PersistentOut,
             0xA0 => Self::ReportLuns,
             _ => return None,
         })
@@ -380,6 +453,16 @@ impl Command {
                 | Self::Release
                 | Self::ReadCapacity
         )
+    }
+
+    /// What a persistent reservation of another lets through: SPC-4 tables 50 and 51. RESERVE,
+    /// RELEASE and PERSISTENT RESERVE OUT have rules of their own.
+    const fn access(self) -> Access {
+        match self {
+            Self::ModeSense | Self::Read => Access::Read,
+            Self::Write => Access::Write,
+            _ => Access::Free,
+        }
     }
 }
 
@@ -422,15 +505,6 @@ fn mode_sense(cdb: &[u8]) -> Result<Vec<u8>, Sense> {
     let mut data = vec![3, 0, 0, 0];
     data.truncate(cdb[4].into());
     Ok(data)
-}
-
-/// PERSISTENT RESERVE IN, READ KEYS: generation, length, and the key of the one that is registered (SPC-2 7.12.3).
-fn read_keys(registered: bool) -> Vec<u8> {
-    if registered {
-        [&[0, 0, 0, 0, 0, 0, 0, 8][..], &1_u64.to_be_bytes()].concat()
-    } else {
-        vec![0; 8]
-    }
 }
 
 /// Standard INQUIRY data: a direct-access device of SPC-2; no vital product data pages.

@@ -8,6 +8,7 @@
 #[cfg(feature = "iscsi")]
 pub mod iscsi;
 pub mod logical_unit;
+pub mod persistent;
 #[cfg(feature = "iscsi")]
 pub mod tgt;
 

@@ -8,7 +8,6 @@ use scsi_reserve::NtStatus;
 
 use super::page::{self, Figure};
 use crate::demo::{self, DemoError, Scene};
-use crate::disk::logical_unit::LogicalUnit;
 use crate::disk::{CHECK_CONDITION, Disk, GOOD, Outcome, Sense, status_name};
 use crate::timeline::{Send, Step};
 
@@ -16,8 +15,8 @@ use crate::timeline::{Send, Step};
 pub enum Event {
     /// A request to a node's driver.
     Step(Step),
-    /// A LOGICAL UNIT RESET from this node's initiator.
-    Reset(char),
+    /// What this node's initiator asked of the unit, not through the driver.
+    Aside(char, String),
 }
 
 /// Plays the demo on a unit in this process.
@@ -25,7 +24,7 @@ pub enum Event {
 /// # Errors
 /// See [`DemoError`].
 pub fn play(image: &Path) -> Result<Vec<Event>, DemoError> {
-    let unit = LogicalUnit::new();
+    let unit = demo::unit();
     let disks = ["a", "b"].map(|node| {
         let initiator = format!("iqn.2001-04.com.example:node-{node}");
         Arc::new(unit.connect(&initiator)) as Arc<dyn Disk>
@@ -34,7 +33,7 @@ pub fn play(image: &Path) -> Result<Vec<Event>, DemoError> {
     demo::play(image, disks, |scene| {
         events.push(match scene {
             Scene::Step(step) => Event::Step(step.clone()),
-            Scene::Reset(node) => Event::Reset(node),
+            Scene::Aside(node, what) => Event::Aside(node, what.into()),
         });
         Ok(())
     })?;
@@ -45,7 +44,7 @@ pub fn play(image: &Path) -> Result<Vec<Event>, DemoError> {
 pub fn tally(events: &[Event]) -> (usize, usize) {
     let steps = events.iter().filter_map(|event| match event {
         Event::Step(step) => Some(step.as_expected()),
-        Event::Reset(_) => None,
+        Event::Aside(..) => None,
     });
     let steps: Vec<_> = steps.collect();
     (steps.len(), steps.iter().filter(|&&good| good).count())
@@ -85,8 +84,8 @@ fn body(events: &[Event]) -> Markup {
                 number += 1;
                 rows.extend(step_rows(step, number, &mut holder));
             }
-            Event::Reset(node) => {
-                let text = html! { b { "LOGICAL UNIT RESET" } " from node " (node) };
+            Event::Aside(node, what) => {
+                let text = html! { b { (what) } " from node " (node) };
                 rows.extend([(text, "to", holder), (html! {}, "gap", None)].map(
                     |(text, kind, holder)| Row {
                         node: *node,
