@@ -75,10 +75,12 @@ pub fn is_proof(answer: &Answer<'_>) -> bool {
         information, sense, ..
     } = answered(answer);
     let recovered = sense.is_some_and(|known| known.key == 1 && !known.deferred);
+    let device_error = NtStatus::IO_DEVICE_ERROR.0;
     information >= STRUCTURE
-        && match answer.scsi_status {
-            0x00 => answer.status.0 >= 0,
-            0x02 => recovered,
+        && match (answer.scsi_status, answer.status.0) {
+            (0x00, 0) => true,
+            // What ports make of CHECK CONDITION.
+            (0x02, status) => recovered && (status == 0 || status == device_error),
             _ => false,
         }
 }

@@ -8,7 +8,7 @@
 use libfuzzer_sys::fuzz_target;
 use resvflt_fuzz::{Input, answered, is_proof};
 use rig::faults::oracle;
-use scsi_reserve::{Action, Answer, Command, Event, NtStatus, Operation, Policy};
+use scsi_reserve::{Action, Answer, Command, Event, NtStatus, Operation, Policy, Verdict};
 
 const OK: NtStatus = NtStatus::SUCCESS;
 const CANCELLED: NtStatus = NtStatus::CANCELLED;
@@ -62,16 +62,16 @@ enum PassThrough {
 
 /// A thread of the driver's between two steps.
 #[derive(Clone, Copy, Debug)]
-struct Thread<'a> {
-    next: Next<'a>,
+struct Thread {
+    next: Next,
     /// The operation that it acts for.
     serves: u32,
     is_canceller: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Next<'a> {
-    Report(Event<'a>),
+enum Next {
+    Report(Event),
     Mark,
     Prepare,
     Send,
@@ -94,7 +94,7 @@ struct Watch {
     clippy::struct_excessive_bools,
     reason = "independent facts about one device"
 )]
-struct World<'a> {
+struct World {
     operation: Operation,
     max_retries: u32,
     /// Counts operations.
@@ -110,11 +110,13 @@ struct World<'a> {
     is_told: bool,
     timer: bool,
     is_gone: bool,
-    threads: Vec<Thread<'a>>,
+    threads: Vec<Thread>,
     watch: Watch,
+    /// Of the last answer: whether it is proof, and what the caller is told of it.
+    said: Option<(bool, NtStatus)>,
 }
 
-impl<'a> World<'a> {
+impl World {
     fn new(policy: Policy) -> Self {
         Self {
             operation: Operation::new(policy),
@@ -130,10 +132,11 @@ impl<'a> World<'a> {
             is_gone: false,
             threads: Vec::new(),
             watch: Watch::default(),
+            said: None,
         }
     }
 
-    fn run(mut self, mut input: Input<'a>) {
+    fn run(mut self, mut input: Input<'_>) {
         while !input.is_empty() {
             match input.byte() {
                 0 => self.present(Command::Reserve),
@@ -172,7 +175,7 @@ impl<'a> World<'a> {
         assert_eq!(self.pass_through, PassThrough::Idle);
     }
 
-    fn spawn(&mut self, next: Next<'a>, is_canceller: bool) {
+    fn spawn(&mut self, next: Next, is_canceller: bool) {
         self.threads.push(Thread {
             next,
             serves: self.number,
@@ -221,10 +224,13 @@ impl<'a> World<'a> {
         }
     }
 
-    fn answer(&mut self, answer: Answer<'a>) {
+    fn answer(&mut self, answer: Answer<'_>) {
         if self.pass_through == PassThrough::Out {
             self.pass_through = PassThrough::Back;
-            self.spawn(Next::Report(Event::Answered(answer)), false);
+            let told = NtStatus(oracle::expected(&answered(&answer)).status);
+            self.said = Some((is_proof(&answer), told));
+            let verdict = Verdict::of(&answer);
+            self.spawn(Next::Report(Event::Answered(verdict)), false);
         }
     }
 
@@ -272,7 +278,7 @@ impl<'a> World<'a> {
             .expect("a request is touched only while it is held")
     }
 
-    fn mark(&mut self) -> Next<'a> {
+    fn mark(&mut self) -> Next {
         let caller = self.held();
         assert_eq!(caller.mark, Mark::Unmarked);
         if caller.cancelled {
@@ -282,7 +288,7 @@ impl<'a> World<'a> {
         Next::Report(Event::Marked(OK))
     }
 
-    fn unmark(&mut self) -> Next<'a> {
+    fn unmark(&mut self) -> Next {
         let caller = self.held();
         assert_ne!(caller.mark, Mark::Unmarked);
         if caller.mark == Mark::Taken {
@@ -293,18 +299,18 @@ impl<'a> World<'a> {
     }
 
     /// Fill, reuse and format.
-    fn prepare(&mut self, input: &mut Input<'_>) -> Next<'a> {
+    fn prepare(&mut self, input: &mut Input<'_>) -> Next {
         assert_eq!(self.pass_through, PassThrough::Idle);
         self.pass_through = PassThrough::Preparing;
         self.poisoned = false;
         if input.byte() == 0xFF {
-            Next::Report(Event::Refused(NtStatus::INSUFFICIENT_RESOURCES))
+            Next::Report(Event::FormatFailed(NtStatus::INSUFFICIENT_RESOURCES))
         } else {
             Next::Report(Event::Ready)
         }
     }
 
-    fn send(&mut self, input: &mut Input<'_>) -> Option<Next<'a>> {
+    fn send(&mut self, input: &mut Input<'_>) -> Option<Next> {
         assert_eq!(self.pass_through, PassThrough::Due);
         if self.poisoned {
             return Some(Next::Report(Event::Refused(CANCELLED)));
@@ -316,7 +322,7 @@ impl<'a> World<'a> {
         None
     }
 
-    fn cancel_sent(&mut self, thread: Thread<'a>) {
+    fn cancel_sent(&mut self, thread: Thread) {
         let own = thread.serves == self.number;
         match self.pass_through {
             PassThrough::Idle | PassThrough::Back => self.poisoned = true,
@@ -333,13 +339,16 @@ impl<'a> World<'a> {
     }
 
     /// A hold of the device's lock; what the thread does after it.
-    fn report(&mut self, thread: Thread<'a>, event: Event<'a>) -> Option<Next<'a>> {
+    fn report(&mut self, thread: Thread, event: Event) -> Option<Next> {
         let own = thread.serves == self.number && self.caller.is_some();
         assert!(
             own || event == Event::Gone,
             "{event:?} is of another operation"
         );
-        if matches!(event, Event::Answered(_) | Event::Refused(_)) {
+        if matches!(
+            event,
+            Event::Answered(_) | Event::Refused(_) | Event::FormatFailed(_)
+        ) {
             self.pass_through = PassThrough::Idle;
         }
         self.watch_for(event);
@@ -360,7 +369,7 @@ impl<'a> World<'a> {
             };
         }
         assert!(self.operation.retries() <= self.max_retries);
-        assert!(self.operation.attentions() <= ATTENTIONS + 1);
+        assert!(self.operation.attentions() <= ATTENTIONS + 1 + self.max_retries);
         assert!(self.operation.sends() <= self.max_retries + NO_RETRIES);
         match action {
             Action::Nothing => {
@@ -378,6 +387,7 @@ impl<'a> World<'a> {
                 None
             }
             Action::StopTimer => unreachable!("done under the lock"),
+            Action::Refuse => unreachable!("nothing is presented while another is in hand"),
             Action::CancelSent => Some(Next::CancelSent),
             Action::Unmark => Some(Next::Unmark),
             Action::Finish(status) => {
@@ -387,7 +397,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn watch_for(&mut self, event: Event<'_>) {
+    fn watch_for(&mut self, event: Event) {
         let watch = &mut self.watch;
         match event {
             Event::Start(_) => {
@@ -402,12 +412,13 @@ impl<'a> World<'a> {
             Event::Marked(status) => {
                 watch.owed = watch.stop.or((status == CANCELLED).then_some(CANCELLED));
             }
-            Event::Answered(answer) => {
-                watch.proved |= is_proof(&answer);
-                watch.last = Some(NtStatus(oracle::expected(&answered(&answer)).status));
+            Event::Answered(_) => {
+                let (proved, told) = self.said.take().expect("the port answered");
+                watch.proved |= proved;
+                watch.last = Some(told);
                 watch.owed = watch.stop;
             }
-            Event::Refused(status) => {
+            Event::Refused(status) | Event::FormatFailed(status) => {
                 watch.last = Some(NtStatus(oracle::refused(status.0)));
                 watch.owed = watch.stop;
             }
@@ -442,34 +453,45 @@ fn any_events(mut input: Input<'_>) {
     let (mut in_hand, mut proved) = (false, false);
     while !input.is_empty() {
         let status = |byte: u8| if byte == 0 { OK } else { CANCELLED };
-        let event = match input.byte() % 12 {
+        let mut proof = false;
+        let event = match input.byte() % 15 {
             0 => Event::Start(Command::Reserve),
             1 => Event::Start(Command::Release),
             2 => Event::Marked(status(input.byte())),
             3 => Event::Ready,
             4 => Event::Refused(input.answer().status),
-            5 => Event::Answered(input.answer()),
-            6 => Event::DelayOver,
-            7 => Event::WaitStopped(input.byte() == 0),
-            8 => Event::CancelAsked,
-            9 => Event::CancelDone,
-            10 => Event::Unmarked(status(input.byte())),
+            5 => Event::FormatFailed(input.answer().status),
+            6 => {
+                let answer = input.answer();
+                proof = is_proof(&answer);
+                Event::Answered(Verdict::of(&answer))
+            }
+            7 => Event::DelayOver,
+            8 => Event::WaitStopped(input.byte() == 0),
+            9 => Event::CancelAsked,
+            10 => Event::CancelDone,
+            11 => Event::Unmarked(status(input.byte())),
+            12 => Event::ResetPassed,
+            13 => Event::PoweredUp,
             _ => Event::Gone,
         };
+        let second = in_hand && matches!(event, Event::Start(_));
         if let Event::Start(_) = event
             && !in_hand
         {
             (in_hand, proved) = (true, false);
         }
-        if let Event::Answered(answer) = event {
-            proved |= is_proof(&answer);
-        }
-        match operation.step(event) {
+        proved |= proof;
+        let before = operation.clone();
+        let action = operation.step(event);
+        assert_eq!(second, action == Action::Refuse, "{event:?}");
+        assert!(!second || operation == before, "{event:?} changes something");
+        match action {
             Action::Finish(status) => {
                 assert!(std::mem::take(&mut in_hand), "nothing was begun");
                 assert!(proved || !status.is_success(), "{status:?}");
             }
-            Action::Nothing => {}
+            Action::Nothing | Action::Refuse => {}
             action => assert!(in_hand, "{action:?} for nobody"),
         }
         assert!(operation.retries() <= policy.max_retries);

@@ -18,7 +18,7 @@ use rig::world::{Entered, Schedule, World};
 use rig::{image, rules};
 use scsi_reserve::{
     Action, Answer, Command, Event, IOCTL_RESVFLT_QUERY_STATE, NtStatus, Operation, Policy,
-    ReservationState,
+    ReservationState, Verdict,
 };
 
 const RESERVE: u32 = 0x002D_4810;
@@ -78,7 +78,7 @@ fn step(node: &Node, stack: &Stack, told: &mut Told, input: &mut Input<'_>) {
         4 => {
             node.power(stack, Power::D3);
             node.power(stack, Power::D0);
-            told.state.resumed(|| told.now);
+            let _ = told.step(Event::PoweredUp);
         }
         kind => query(node, stack, told, kind, input),
     }
@@ -145,7 +145,7 @@ struct Told {
 }
 
 impl Told {
-    fn step(&mut self, event: Event<'_>) -> Action {
+    fn step(&mut self, event: Event) -> Action {
         let action = self.operation.step(event);
         self.state
             .note(&event, action, &self.operation, || self.now);
@@ -165,7 +165,7 @@ impl Told {
                     if answers.len() > 1 {
                         answers.next();
                     }
-                    Event::Answered(answer)
+                    Event::Answered(Verdict::of(&answer))
                 }
                 Action::StartTimer { milliseconds } => {
                     self.now += (u64::from(milliseconds) * 10_000).max(1);
@@ -173,7 +173,7 @@ impl Told {
                 }
                 Action::Unmark => Event::Unmarked(NtStatus::SUCCESS),
                 Action::Finish(status) => return status,
-                action @ (Action::Nothing | Action::StopTimer | Action::CancelSent) => {
+                action @ (Action::Nothing | Action::Refuse | Action::StopTimer | Action::CancelSent) => {
                     unreachable!("{action:?}: nobody stops it")
                 }
             };

@@ -3,10 +3,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use resvflt_fuzz::{Input, answered, is_proof, read};
+use resvflt_fuzz::{Input, STRUCTURE, answered, is_proof, read};
 use rig::faults::oracle::{self, Expected, Known};
 use scsi_reserve::{
-    Action, Answer, Command, Event, Form, NtStatus, Operation, Outcome, Policy, Verdict, sense,
+    Action, Answer, Command, Event, Form, NtStatus, Operation, Outcome, Policy, Target, Verdict,
+    sense,
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -22,9 +23,21 @@ fuzz_target!(|data: &[u8]| {
     let verdict = Verdict::of(&answer);
     assert_eq!(verdict.status.is_success(), is_proof(&answer));
     assert_eq!(verdict.outcome == Outcome::Executed, is_proof(&answer));
-    if verdict.sense.is_some_and(|sense| sense.deferred) {
-        assert_eq!(verdict.outcome, Outcome::NotExecuted);
+    let said = answered(&answer);
+    let came = said.information >= STRUCTURE;
+    let target = verdict.target;
+    if let (true, 0x02, Some(known)) = (came, answer.scsi_status, said.sense) {
+        assert_eq!(
+            (target.sense_key, target.asc, target.ascq),
+            (known.key, known.asc, known.ascq)
+        );
+        if known.deferred {
+            assert_eq!(verdict.outcome, Outcome::NotExecuted);
+        }
+    } else {
+        assert_eq!(target.sense_key, Target::NO_SENSE_DATA);
     }
+    assert_eq!(target.scsi_status, if came { answer.scsi_status } else { 0xFF });
     assert_eq!(run(answer), oracle::expected(&answered(&answer)));
 });
 
@@ -42,7 +55,7 @@ fn run(answer: Answer<'_>) -> Expected {
                 if operation.cdb().length() == 10 {
                     form = Form::Ten;
                 }
-                Event::Answered(answer)
+                Event::Answered(Verdict::of(&answer))
             }
             Action::StartTimer { milliseconds: more } => {
                 milliseconds += u64::from(more);
@@ -57,7 +70,7 @@ fn run(answer: Answer<'_>) -> Expected {
                     ten_byte: form == Form::Ten,
                 };
             }
-            action @ (Action::Nothing | Action::StopTimer | Action::CancelSent) => {
+            action @ (Action::Nothing | Action::Refuse | Action::StopTimer | Action::CancelSent) => {
                 unreachable!("{action:?}: nobody stops it")
             }
         };
