@@ -6,10 +6,12 @@
 //! | `allocations`, `calls` | each allocation and each framework call that can fail, alone and with all that follow ([`resources`]) |
 //! | `statuses`, `sense`, `ntstatus` | what a target or a port can answer, against [`oracle`] ([`answers`]) |
 //! | `cancel`, `surprise`, `remove`, `second` | an event at every point of an operation ([`moments`]) |
+//! | `presented` | two requests arrive at every point of an operation ([`presented`]) |
 
 pub mod answers;
 pub mod moments;
 pub mod oracle;
+pub mod presented;
 pub mod resources;
 
 use std::path::PathBuf;
@@ -47,6 +49,7 @@ groups! {
     "surprise": "a surprise removal at every point", |walk| moments::walk(walk, moments::Event::Surprise);
     "remove": "an orderly removal at every point", |walk| moments::walk(walk, moments::Event::Remove);
     "second": "another operation at every point", |walk| moments::walk(walk, moments::Event::Second);
+    "presented": "two requests arrive at every point", presented::walk;
 }
 
 /// What to walk.

@@ -79,8 +79,8 @@ struct Record {
     buffer_length: usize,
     completed: bool,
     information_zero: bool,
-    /// Its own command was answered with proof.
-    proven: bool,
+    /// The proofs that may be of its own command, and whether each was spent.
+    proofs: Vec<Arc<AtomicBool>>,
     from_32_bit: bool,
     arrived: Vec<u8>,
     owner: Weak<Framework>,
@@ -108,7 +108,7 @@ pub fn allocate_irp(node: &str, stack_size: i8) -> *mut IRP {
         buffer_length: 0,
         completed: false,
         information_zero: false,
-        proven: false,
+        proofs: Vec::new(),
         from_32_bit: false,
         arrived: Vec::new(),
         owner: Weak::new(),
@@ -472,29 +472,44 @@ pub fn wants_information_zero(irp: *mut IRP) -> bool {
         .is_some_and(|record| record.information_zero)
 }
 
-/// Notes that a command was answered with proof, if it is one that this IRP asks for.
-pub fn note_proof(irp: *mut IRP, operation_code: u8) {
-    // SAFETY: a live IRP; the parameters of a device control.
-    let code = unsafe { (*ioctl_parameters(current_location(irp))).IoControlCode };
-    // RESERVE(6) and (10), RELEASE(6) and (10): SPC-2 7.21, 7.22, 7.16, 7.17.
-    let commands = match CLAIMED.iter().position(|&claimed| claimed == code) {
-        Some(0..4) => [0x16, 0x56],
-        Some(_) => [0x17, 0x57],
-        None => return,
-    };
-    if let Some(record) = irps().get_mut(&(irp as usize)) {
-        record.proven |= commands.contains(&operation_code);
+/// Notes that a command was answered with proof, for those of the IRPs that ask for it: one of them may end with success.
+pub fn note_proof(of: impl Iterator<Item = *mut IRP>, operation_code: u8) {
+    let proof = Arc::new(AtomicBool::new(false));
+    for irp in of {
+        // SAFETY: a live IRP; the parameters of a device control.
+        let code = unsafe { (*ioctl_parameters(current_location(irp))).IoControlCode };
+        // RESERVE(6) and (10), RELEASE(6) and (10): SPC-2 7.21, 7.22, 7.16, 7.17.
+        let commands = match CLAIMED.iter().position(|&claimed| claimed == code) {
+            Some(0..4) => [0x16, 0x56],
+            Some(_) => [0x17, 0x57],
+            None => continue,
+        };
+        if commands.contains(&operation_code)
+            && let Some(record) = irps().get_mut(&(irp as usize))
+        {
+            record.proofs.push(Arc::clone(&proof));
+        }
     }
 }
 
-/// The driver completes an IRP with this status, which is asked for only if the IRP is not complete yet.
+/// The driver completes an IRP with this status, which is asked for only if the IRP is not complete yet. A success spends
+/// the proof that it has.
 pub fn expect_proof(irp: *mut IRP, status: impl FnOnce() -> Status) {
-    let unproven = |record: &Record| record.information_zero && !record.proven;
-    if !irps().get(&(irp as usize)).is_some_and(unproven) {
+    let ours = |record: &&Record| record.information_zero;
+    let Some(proofs) = irps()
+        .get(&(irp as usize))
+        .filter(ours)
+        .map(|record| record.proofs.clone())
+    else {
         return;
-    }
+    };
     let status = status();
-    if status::is_success(status) {
+    let proven = || {
+        proofs
+            .iter()
+            .any(|proof| !proof.swap(true, Ordering::Relaxed))
+    };
+    if status::is_success(status) && !proven() {
         let found = format!("IRP {irp:p} is completed with {status:#010x}");
         rules::broken(&rules::SUCCESS_WITHOUT_PROOF, &found);
     }

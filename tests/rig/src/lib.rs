@@ -40,6 +40,7 @@ pub mod report;
 pub mod reserve6;
 pub mod rules;
 pub mod step;
+pub mod storm;
 pub mod stress;
 pub mod symbols;
 pub mod timeline;

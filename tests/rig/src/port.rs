@@ -282,6 +282,19 @@ impl Port {
         }
     }
 
+    /// As [`Port::release`], at once and on the calling thread.
+    pub fn finish_all(&self) {
+        let out: Vec<_> = self
+            .state()
+            .out
+            .iter()
+            .map(|(&irp, out)| (irp, out.send))
+            .collect();
+        for (irp, send) in out {
+            self.run(irp, send);
+        }
+    }
+
     /// Answers to give before the disk is asked again.
     pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
         self.state().script.extend(answers);

@@ -17,7 +17,7 @@ use crate::node::{Node, NodeError, Stack};
 use crate::port::{Answer, Cancel, Shape, Timing};
 use crate::registry::Hive;
 use crate::rules;
-use crate::world::{self, Schedule, World};
+use crate::world::{self, Random, Schedule, World};
 
 /// A second of the world's, in which retries wait, is so much shorter here.
 const SPEED: u32 = 20_000;
@@ -93,7 +93,7 @@ pub fn run(file: &Path, load: Load) -> Result<Counts, NodeError> {
     });
     for thread in 0..load.threads {
         let run = Arc::clone(&run);
-        let mut random = Random(load.seed.wrapping_add(thread as u64 * 0x9E37_79B9) | 1);
+        let mut random = Random::new(load.seed.wrapping_add(thread as u64 * 0x9E37_79B9));
         let end = Instant::now() + load.time;
         let job = move || {
             while Instant::now() < end {
@@ -263,16 +263,5 @@ impl Run {
 
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % bound.max(1)
     }
 }

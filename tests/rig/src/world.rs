@@ -61,6 +61,32 @@ pub enum Schedule {
     Timed,
 }
 
+/// Numbers that repeat from a seed.
+pub struct Random(u64);
+
+impl Random {
+    /// Equal seeds give equal numbers.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    fn of(schedule: &Schedule) -> Self {
+        Self::new(match schedule {
+            &Schedule::Random { seed, .. } => seed,
+            _ => 0,
+        })
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        // xorshift64*: any good mix will do, it must only repeat.
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % bound.max(1)
+    }
+}
+
 /// Threads, clock and faults of one run. Several nodes may live in it.
 pub struct World {
     inner: Mutex<Inner>,
@@ -110,7 +136,7 @@ impl Faults {
 
 struct Inner {
     schedule: Schedule,
-    random: u64,
+    random: Random,
     now: u64,
     points: u64,
     /// In which call each point was, if that is asked for.
@@ -121,6 +147,8 @@ struct Inner {
     timers: BTreeMap<TimerId, (&'static str, u8, Job)>,
     timer_number: u64,
     placed: HashMap<u64, (&'static str, Job)>,
+    /// The call, how many of its points are passed before, the name of the job, and the job.
+    placed_in: Vec<(&'static str, u64, &'static str, Job)>,
     /// Counts [`World::wake`], so that a thread without the baton misses none between its look and its wait.
     wakes: u64,
     /// When a free world began.
@@ -216,10 +244,7 @@ impl World {
     /// Makes a world and enters it: the calling thread is its first.
     pub fn enter(schedule: Schedule) -> Entered {
         crate::crash::install();
-        let random = match &schedule {
-            Schedule::Random { seed, .. } => seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
-            _ => 1,
-        };
+        let random = Random::of(&schedule);
         let first = Slot {
             name: "caller".into(),
             turn: Arc::default(),
@@ -239,6 +264,7 @@ impl World {
                 timers: BTreeMap::new(),
                 timer_number: 0,
                 placed: HashMap::new(),
+                placed_in: Vec::new(),
                 wakes: 0,
                 began: Instant::now(),
                 over: false,
@@ -266,7 +292,9 @@ impl World {
 
     /// Goes on by another schedule.
     pub fn reschedule(&self, schedule: Schedule) {
-        self.lock().schedule = schedule;
+        let mut inner = self.lock();
+        inner.random = Random::of(&schedule);
+        inner.schedule = schedule;
     }
 
     /// How many points the run has passed.
@@ -287,6 +315,17 @@ impl World {
     /// Runs `job` on a thread of its own when the run passes point number `point`, before anything else goes on.
     pub fn place(&self, point: u64, name: &'static str, job: Job) {
         self.lock().placed.insert(point, (name, job));
+    }
+
+    /// As [`World::place`], at the next point in `call`, a call of the driver's, after `passed` others in it: one before and
+    /// one after each call, and where the framework drops a lock in it.
+    pub fn place_in(&self, call: &'static str, passed: u64, name: &'static str, job: Job) {
+        self.lock().placed_in.push((call, passed, name, job));
+    }
+
+    /// How many jobs of [`World::place_in`] wait for their points.
+    pub fn places_left(&self) -> usize {
+        self.lock().placed_in.len()
     }
 
     /// Takes back a job that was placed where the run never came; true if it was still there.
@@ -509,6 +548,18 @@ impl Inner {
         self.threads[id].state == State::Runs && (self.current == id || self.free_speed().is_some())
     }
 
+    /// The job that is placed at this point in `call`.
+    fn placed_in(&mut self, call: &str) -> Option<(&'static str, Job)> {
+        let place = self.placed_in.iter().position(|(of, ..)| *of == call)?;
+        let (_, passed, ..) = &mut self.placed_in[place];
+        if *passed != 0 {
+            *passed -= 1;
+            return None;
+        }
+        let (.., name, job) = self.placed_in.remove(place);
+        Some((name, job))
+    }
+
     fn make_ready(&mut self, id: ThreadId) {
         if self.free_speed().is_some() {
             self.threads[id].state = State::Runs;
@@ -520,11 +571,8 @@ impl Inner {
     }
 
     fn below(&mut self, bound: u64) -> u64 {
-        // xorshift64*: any good mix will do, it must only repeat.
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound.max(1)
+        self.random
+            .below(usize::try_from(bound).unwrap_or(usize::MAX)) as u64
     }
 }
 
@@ -645,11 +693,12 @@ impl Thread {
         let mut inner = self.world.lock();
         inner.points += 1;
         let number = inner.points;
+        let call = self.calls.borrow().last().map_or("", |&(_, call)| call);
         if let Some(names) = &mut inner.names {
-            let call = self.calls.borrow();
-            names.push(call.last().map_or("", |&(_, call)| call));
+            names.push(call);
         }
-        if let Some((name, job)) = inner.placed.remove(&number) {
+        let placed = inner.placed.remove(&number);
+        if let Some((name, job)) = placed.or_else(|| inner.placed_in(call)) {
             let id = self
                 .world
                 .spawn_locked(&mut inner, name, irql::PASSIVE, job);

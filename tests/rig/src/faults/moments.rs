@@ -230,10 +230,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// What an operation may end with: served, cancelled, on a disk that is gone, on one that is being removed.
-const SERVED: &[Status] = &[status::SUCCESS];
-const CANCELLED: &[Status] = &[status::SUCCESS, status::CANCELLED];
-const GONE: &[Status] = &[status::SUCCESS, status::DEVICE_NOT_CONNECTED];
-const REMOVED: &[Status] = &[
+pub(super) const SERVED: &[Status] = &[status::SUCCESS];
+pub(super) const CANCELLED: &[Status] = &[status::SUCCESS, status::CANCELLED];
+pub(super) const GONE: &[Status] = &[status::SUCCESS, status::DEVICE_NOT_CONNECTED];
+pub(super) const REMOVED: &[Status] = &[
     status::SUCCESS,
     status::DEVICE_NOT_CONNECTED,
     // Still queued at the purge; after it; by the port, when the filter is gone.

@@ -201,6 +201,7 @@ impl Framework {
             });
         };
         let target = request::Target {
+            owner: handle,
             device: init.lower,
             removed: Mutex::new(false),
         };

@@ -476,7 +476,8 @@ impl Framework {
         world::current().point();
         let mut state = lock(&body.state);
         state.power = Power::Purging;
-        state.awaited = state.owned.clone();
+        let owned = state.owned.clone();
+        state.awaited = owned;
         self.dispatch_events(queue, state, None);
         world::current().wait(body.key(), || lock(&body.state).power == Power::Off);
     }

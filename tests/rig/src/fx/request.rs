@@ -67,6 +67,8 @@ pub(super) struct CreatedState {
     /// FxRequestBase::Cancel, m_IrpCompletionReferenceCount): else it could hit the next send.
     cancels: u32,
     completed_meanwhile: bool,
+    /// The callers' requests that the driver had when it was sent: only for one of them can it be.
+    serves: Vec<Handle>,
 }
 
 // SAFETY: as for `ClaimedState`.
@@ -80,6 +82,8 @@ enum Phase {
 }
 
 pub(super) struct Target {
+    /// Whose default target it is.
+    pub owner: Handle,
     pub device: *mut DEVICE_OBJECT,
     pub removed: Mutex<bool>,
 }
@@ -120,6 +124,7 @@ impl Created {
                 timed_out: false,
                 cancels: 0,
                 completed_meanwhile: false,
+                serves: Vec::new(),
             }),
         }
     }
@@ -335,7 +340,7 @@ impl Framework {
         if mark == Mark::Marked {
             rules::broken(&rules::COMPLETE_MARKED, &format!("status {status:#010x}"));
         }
-        if io::wants_information_zero(irp) && self.is_anything_sent(claimed.queue) {
+        if io::wants_information_zero(irp) && self.is_sent_for(claimed.queue, handle) {
             rules::broken(
                 &rules::CALLER_WHILE_OUT,
                 &format!("completed with {status:#010x}"),
@@ -348,10 +353,19 @@ impl Framework {
         self.request_gone(&queue, handle);
     }
 
-    fn is_anything_sent(&self, queue: Handle) -> bool {
+    /// True if a request that is out can be for this one alone. Where the driver had another one too when it was sent, it
+    /// may be for that: then this one's command is back, and its completion is under way.
+    fn is_sent_for(&self, queue: Handle, request: Handle) -> bool {
         let device = of!(self.object(queue, "Queue"), Queue).device;
         self.children(device).iter().any(|child| match &child.body {
-            Body::Created(created) => created.is_sent(),
+            Body::Created(created) => {
+                let state = lock(&created.state);
+                let live = |served: &&Handle| self.claimed_irp(**served).is_some();
+                let mut served = state.serves.iter().filter(live);
+                state.phase == Phase::Sent
+                    && served.next() == Some(&request)
+                    && served.next().is_none()
+            }
             _ => false,
         })
     }
@@ -568,6 +582,7 @@ impl Framework {
             state.has_timer |= timeout.is_some();
             state.phase = Phase::Sent;
             state.sends += 1;
+            state.serves = self.in_hand(of!(target, Target).owner);
             let send = state.sends;
             if let Some(timeout) = timeout.filter(|&timeout| timeout != 0) {
                 let (fx, object) = (Arc::clone(self), Arc::clone(&object));
@@ -646,23 +661,19 @@ impl Framework {
         }
     }
 
-    /// Notes a proof for the caller's request that the device's driver has in hand.
-    fn note_proof(&self, target: Handle, operation_code: u8) {
-        let Some(device) = self.object(target, "Target").parent else {
-            return;
-        };
-        for queue in self
-            .children(device)
+    /// The callers' requests that the driver has of this device.
+    fn in_hand(&self, device: Handle) -> Vec<Handle> {
+        let children = self.children(device).into_iter();
+        let queues = children.filter(|child| queue::is_queue(child));
+        queues.flat_map(|queue| of!(queue, Queue).owned()).collect()
+    }
+
+    /// Notes a proof for those of these callers' requests that are not complete: for one success, whichever has it.
+    fn note_proof(&self, requests: &[Handle], operation_code: u8) {
+        let irps = requests
             .iter()
-            .filter(|child| queue::is_queue(child))
-        {
-            for request in of!(queue, Queue).owned() {
-                let object = lock(&self.objects).get(&request).cloned();
-                if let Some(Body::Claimed(claimed)) = object.as_ref().map(|object| &object.body) {
-                    io::note_proof(lock(&claimed.state).irp, operation_code);
-                }
-            }
-        }
+            .filter_map(|&request| self.claimed_irp(request));
+        io::note_proof(irps, operation_code);
     }
 
     fn sent_is_complete(self: &Arc<Self>, request: Handle, irp: *mut IRP) {
@@ -713,11 +724,13 @@ impl Framework {
                     information as u64,
                 ],
             };
+            let serves = std::mem::take(&mut state.serves);
             let completion = state.completion.take();
+            let proven = proven.map(|operation_code| (serves, operation_code));
             (completion, parameters, created.target, proven)
         };
-        if let Some(operation_code) = proven {
-            self.note_proof(target, operation_code);
+        if let Some((requests, operation_code)) = proven {
+            self.note_proof(&requests, operation_code);
         }
         self.world.wake(created.key());
         let Some((routine, context)) = completion else {
