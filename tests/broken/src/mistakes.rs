@@ -12,21 +12,23 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use scsi_reserve::Command;
 use wdk_sys::{
-    _IRP, _WDFFUNCENUM, ACCESS_MASK, BOOLEAN, CCHAR, IO_STACK_LOCATION, LPCGUID, NTSTATUS,
-    PCEVENT_DESCRIPTOR, PCUNICODE_STRING, PDRIVER_OBJECT, PETWENABLECALLBACK,
-    PEVENT_DATA_DESCRIPTOR, PFN_WDF_DEVICE_D0_ENTRY, PFN_WDF_DEVICE_SELF_MANAGED_IO_FLUSH,
-    PFN_WDF_REQUEST_CANCEL, PFN_WDF_REQUEST_COMPLETION_ROUTINE, PFN_WDFDEVICE_WDM_IRP_DISPATCH,
+    _IRP, _WDF_IO_QUEUE_DISPATCH_TYPE, _WDFFUNCENUM, ACCESS_MASK, BOOLEAN, CCHAR,
+    IO_STACK_LOCATION, LPCGUID, NTSTATUS, PCEVENT_DESCRIPTOR, PCUNICODE_STRING, PDRIVER_OBJECT,
+    PETWENABLECALLBACK, PEVENT_DATA_DESCRIPTOR, PFN_WDF_DEVICE_D0_ENTRY,
+    PFN_WDF_DEVICE_SELF_MANAGED_IO_FLUSH, PFN_WDF_IO_QUEUE_STATE, PFN_WDF_REQUEST_CANCEL,
+    PFN_WDF_REQUEST_COMPLETION_ROUTINE, PFN_WDFDEVICE_WDM_IRP_DISPATCH,
     PFN_WDFDEVICECONFIGUREWDMIRPDISPATCHCALLBACK, PFN_WDFDEVICEINITSETPNPPOWEREVENTCALLBACKS,
-    PFN_WDFDEVICEWDMDISPATCHIRP, PFN_WDFDRIVERCREATE, PFN_WDFIOQUEUECREATE,
-    PFN_WDFMEMORYCREATEPREALLOCATED, PFN_WDFREGISTRYOPENKEY, PFN_WDFREQUESTCOMPLETEWITHINFORMATION,
-    PFN_WDFREQUESTMARKCANCELABLEEX, PFN_WDFREQUESTSEND, PFN_WDFREQUESTSETCOMPLETIONROUTINE,
-    PFN_WDFREQUESTUNMARKCANCELABLE, PFN_WDFSPINLOCKACQUIRE, PFN_WDFSPINLOCKRELEASE,
-    PFN_WDFTIMERSTOP, PIRP, PREGHANDLE, PVOID, PWDF_DRIVER_CONFIG, PWDF_DRIVER_GLOBALS,
-    PWDF_IO_QUEUE_CONFIG, PWDF_OBJECT_ATTRIBUTES, PWDF_PNPPOWER_EVENT_CALLBACKS,
-    PWDF_REQUEST_COMPLETION_PARAMS, PWDF_REQUEST_SEND_OPTIONS, PWDFDEVICE_INIT, REGHANDLE,
-    STATUS_CANCELLED, STATUS_PENDING, STATUS_SUCCESS, UCHAR, ULONG, ULONG_PTR,
-    WDF_POWER_DEVICE_STATE, WDF_REQUEST_REUSE_PARAMS, WDFCONTEXT, WDFDEVICE, WDFDRIVER, WDFFUNC,
-    WDFIOTARGET, WDFKEY, WDFMEMORY, WDFOBJECT, WDFQUEUE, WDFREQUEST, WDFSPINLOCK, WDFTIMER,
+    PFN_WDFDEVICEWDMDISPATCHIRP, PFN_WDFDRIVERCREATE, PFN_WDFIOQUEUECREATE, PFN_WDFIOQUEUEGETSTATE,
+    PFN_WDFIOQUEUEREADYNOTIFY, PFN_WDFIOQUEUERETRIEVENEXTREQUEST, PFN_WDFMEMORYCREATEPREALLOCATED,
+    PFN_WDFREGISTRYOPENKEY, PFN_WDFREQUESTCOMPLETEWITHINFORMATION, PFN_WDFREQUESTMARKCANCELABLEEX,
+    PFN_WDFREQUESTSEND, PFN_WDFREQUESTSETCOMPLETIONROUTINE, PFN_WDFREQUESTUNMARKCANCELABLE,
+    PFN_WDFSPINLOCKACQUIRE, PFN_WDFSPINLOCKRELEASE, PFN_WDFTIMERSTOP, PIRP, PREGHANDLE, PULONG,
+    PVOID, PWDF_DRIVER_CONFIG, PWDF_DRIVER_GLOBALS, PWDF_IO_QUEUE_CONFIG, PWDF_OBJECT_ATTRIBUTES,
+    PWDF_PNPPOWER_EVENT_CALLBACKS, PWDF_REQUEST_COMPLETION_PARAMS, PWDF_REQUEST_SEND_OPTIONS,
+    PWDFDEVICE_INIT, REGHANDLE, STATUS_CANCELLED, STATUS_NO_MORE_ENTRIES, STATUS_PENDING,
+    STATUS_SUCCESS, UCHAR, ULONG, ULONG_PTR, WDF_IO_QUEUE_STATE, WDF_POWER_DEVICE_STATE,
+    WDF_REQUEST_REUSE_PARAMS, WDFCONTEXT, WDFDEVICE, WDFDRIVER, WDFFUNC, WDFIOTARGET, WDFKEY,
+    WDFMEMORY, WDFOBJECT, WDFQUEUE, WDFREQUEST, WDFSPINLOCK, WDFTIMER,
     call_unsafe_wdf_function_binding as call_unsafe,
 };
 
@@ -119,7 +121,42 @@ calls! {
         if is(Variant::MakesADefaultQueue) {
             (*config).DefaultQueue = 1;
         }
+        let manual = (*config).DispatchType == _WDF_IO_QUEUE_DISPATCH_TYPE::WdfIoQueueDispatchManual;
+        if manual && is(Variant::TrustsASequentialQueue) {
+            (*config).DispatchType = _WDF_IO_QUEUE_DISPATCH_TYPE::WdfIoQueueDispatchSequential;
+            (*config).EvtIoDeviceControl = Some(evt_io_device_control);
+        }
         genuine::WdfIoQueueCreate(device, config, attributes, queue)
+    }
+
+    WdfIoQueueReadyNotify: PFN_WDFIOQUEUEREADYNOTIFY at WdfIoQueueReadyNotifyTableIndex (
+        queue: WDFQUEUE, ready: PFN_WDF_IO_QUEUE_STATE, context: WDFCONTEXT
+    ) -> NTSTATUS {
+        if !is(Variant::TrustsASequentialQueue) {
+            return genuine::WdfIoQueueReadyNotify(queue, ready, context);
+        }
+        READY.replace(ready, ready);
+        READY_CONTEXT.store(context, Ordering::Relaxed);
+        STATUS_SUCCESS
+    }
+
+    WdfIoQueueRetrieveNextRequest: PFN_WDFIOQUEUERETRIEVENEXTREQUEST
+        at WdfIoQueueRetrieveNextRequestTableIndex (queue: WDFQUEUE, request: *mut WDFREQUEST) -> NTSTATUS {
+        if !is(Variant::TrustsASequentialQueue) {
+            return genuine::WdfIoQueueRetrieveNextRequest(queue, request);
+        }
+        *request = PRESENTED.swap(null_mut(), Ordering::Relaxed).cast();
+        if (*request).is_null() { STATUS_NO_MORE_ENTRIES } else { STATUS_SUCCESS }
+    }
+
+    WdfIoQueueGetState: PFN_WDFIOQUEUEGETSTATE at WdfIoQueueGetStateTableIndex (
+        queue: WDFQUEUE, waiting: PULONG, owned: PULONG
+    ) -> WDF_IO_QUEUE_STATE {
+        let state = genuine::WdfIoQueueGetState(queue, waiting, owned);
+        if is(Variant::TrustsASequentialQueue) && !waiting.is_null() {
+            *waiting = 0;
+        }
+        state
     }
 
     WdfMemoryCreatePreallocated: PFN_WDFMEMORYCREATEPREALLOCATED at WdfMemoryCreatePreallocatedTableIndex (
@@ -263,6 +300,24 @@ fn current_location(irp: PIRP) -> *mut IO_STACK_LOCATION {
             .__bindgen_anon_2
             .__bindgen_anon_1
             .CurrentStackLocation
+    }
+}
+
+/// Whom a manual queue would tell, and what a sequential one has presented.
+static READY: Callback<PFN_WDF_IO_QUEUE_STATE> = Callback::none();
+static READY_CONTEXT: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+static PRESENTED: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+
+unsafe extern "C" fn evt_io_device_control(
+    queue: WDFQUEUE,
+    request: WDFREQUEST,
+    _output: usize,
+    _input: usize,
+    _code: ULONG,
+) {
+    PRESENTED.store(request.cast(), Ordering::Relaxed);
+    if let Some(ready) = READY.get() {
+        unsafe { ready(queue, READY_CONTEXT.load(Ordering::Relaxed)) };
     }
 }
 

@@ -60,5 +60,6 @@ variants! {
     UnregistersTwice breaks "etw-handle": "unregisters its provider twice";
     LeavesOutAField breaks "etw-format": "writes an event without its last field";
     TakesARefusalForASend breaks "hang": "waits for the answer to a send that was refused";
+    TrustsASequentialQueue breaks "hang": "takes what a sequential queue presents, and asks for no more";
     NeedsMuchStack breaks "stack-depth": "recurses";
 }

@@ -34,6 +34,7 @@ pub mod node;
 pub mod places;
 pub mod pool;
 pub mod port;
+pub mod race;
 pub mod registry;
 #[cfg(feature = "report")]
 pub mod report;

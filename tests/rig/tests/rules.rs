@@ -15,7 +15,7 @@ use rig::node::{Node, SERVICE_KEY, Stack};
 use rig::port::{Answer, Cancel, Shape, Timing};
 use rig::registry::Hive;
 use rig::world::{self, Entered, Schedule, World};
-use rig::{image, rules};
+use rig::{image, race, rules};
 
 #[path = "../../broken/src/variants.rs"]
 mod variants;
@@ -29,7 +29,7 @@ const FOREIGN: u32 = 0x002D_4800;
 type Scenario = fn(Bench);
 
 /// Each scenario by its name.
-const SCENARIOS: [(&str, Scenario); 12] = [
+const SCENARIOS: [(&str, Scenario); 13] = [
     ("started", |bench| bench.end()),
     ("reserve", |bench| bench.reserve_and_end()),
     ("reserve with a buffer", with_a_buffer),
@@ -50,6 +50,7 @@ const SCENARIOS: [(&str, Scenario); 12] = [
         "reserve at every point of a removal",
         at_every_point_of_a_removal,
     ),
+    ("two requests at once from a sequential queue", two_at_once),
     ("foreign control", foreign_control),
 ];
 
@@ -97,6 +98,7 @@ fn scenario(variant: Variant) -> &'static str {
         V::WaitsAtDispatch => "reserve, cancelled in a delay",
         V::CompletesTheIrpTwice | V::ReturnsAnotherStatus => "reserve after a surprise removal",
         V::ForgetsRemoval => "reserve at every point of a removal",
+        V::TrustsASequentialQueue => "two requests at once from a sequential queue",
         V::TakesTooManyLocations | V::ChangesForeignRequests | V::ForgetsTheContext => {
             "foreign control"
         }
@@ -258,6 +260,21 @@ fn at_every_point_of_a_removal(first: Bench) {
         }
     }
     let node = Arc::into_inner(node).expect("every arrival is over");
+    node.unload();
+}
+
+fn two_at_once(bench: Bench) {
+    let (node, stack) = (Arc::new(bench.node), Arc::new(bench.stack));
+    for late_cancel in [false, true] {
+        let ends = race::play(&node, &stack, late_cancel);
+        assert!(
+            ends.len() == 4 && ends.iter().all(race::is_right),
+            "{ends:?}"
+        );
+    }
+    let stack = Arc::into_inner(stack).expect("every request is over");
+    let node = Arc::into_inner(node).expect("every request is over");
+    node.unplug(stack);
     node.unload();
 }
 
