@@ -393,16 +393,8 @@ fn members(said: &str, digests: &[String; 2]) {
     }
 }
 
-/// Where Debian's releases put it: the program, and the server that its processes share.
-fn wine_programs() -> [&'static Path; 2] {
-    const PLACES: [[&str; 2]; 2] = [
-        ["/usr/lib/wine/wine64", "/usr/lib/wine/wineserver64"],
-        ["/usr/lib/wine/wine", "/usr/lib/wine/wineserver"],
-    ];
-    let mut places = PLACES.map(|place| place.map(Path::new)).into_iter();
-    let found = places.find(|place| place.iter().all(|program| program.exists()));
-    found.expect("wine64")
-}
+const WINE: &str = "/usr/lib/wine/wine64";
+const WINESERVER: &str = "/usr/lib/wine/wineserver64";
 
 /// Runs `wine/catalog.c`; what it said.
 fn wine(catalogs: &[PathBuf], files: &[PathBuf]) -> String {
@@ -417,7 +409,7 @@ fn wine(catalogs: &[PathBuf], files: &[PathBuf]) -> String {
     run(&mut compiler).unwrap();
     // The tests of resvctl have the same: making it takes longer than all of this.
     let prefix = target().join("wine/prefix");
-    let wine = |program: &Path| {
+    let wine = |program: &str| {
         let mut wine = Command::new(program);
         wine.env("WINEPREFIX", &prefix)
             .env("WINEDEBUG", "-all")
@@ -425,14 +417,13 @@ fn wine(catalogs: &[PathBuf], files: &[PathBuf]) -> String {
             .env_remove("DISPLAY");
         wine
     };
-    let [loader, server] = wine_programs();
     if !prefix.join("system.reg").exists() {
         fs::create_dir_all(&prefix).unwrap();
-        run(wine(loader).args(["wineboot", "--init"])).unwrap();
-        run(wine(server).arg("--wait")).unwrap();
+        run(wine(WINE).args(["wineboot", "--init"])).unwrap();
+        run(wine(WINESERVER).arg("--wait")).unwrap();
     }
     let certificate = target().join("test-signed/resvflt-test.cer");
-    let mut reader = wine(loader);
+    let mut reader = wine(WINE);
     reader.arg(program).arg(certificate).args(catalogs);
     run(reader.arg("-").args(files)).unwrap()
 }
