@@ -2,6 +2,7 @@
 
 use iced_x86::{Code, Decoder, DecoderOptions};
 use object::pe::IMAGE_FILE_MACHINE_AMD64;
+use std::collections::{HashMap, HashSet};
 
 /// What such a call goes by.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ fn x64(code: &[u8], address: u64) -> Vec<(u64, By)> {
 struct Arm64 {
     words: Vec<u32>,
     address: u64,
+    /// From where each instruction is branched to.
+    branches: HashMap<usize, Vec<usize>>,
 }
 
 /// The register in bits 0 to 4, and in 5 to 9.
@@ -74,24 +77,58 @@ fn is_sum(word: u32) -> bool {
 /// Is it one of the instructions that code gets a target by: the two above, MOV of a register, ADRP?
 fn sets(word: u32, register: u32) -> bool {
     let mov = word & 0xFFE0_FFE0 == 0xAA00_03E0;
-    let page = word & 0x9F00_0000 == 0x9000_0000;
-    (is_load(word) || is_sum(word) || mov || page) && destination(word) == register
+    (is_load(word) || is_sum(word) || mov || is_page(word)) && destination(word) == register
+}
+
+/// ADRP.
+fn is_page(word: u32) -> bool {
+    word & 0x9F00_0000 == 0x9000_0000
+}
+
+/// Bits of a word as a signed number.
+fn signed(word: u32, from: u32, bits: u32) -> i64 {
+    i64::from((word << (32 - from - bits)).cast_signed() >> (32 - bits))
+}
+
+/// How many instructions on a branch goes: B; B.cond, CBZ and CBNZ; TBZ and TBNZ.
+fn branch(word: u32) -> Option<i64> {
+    match word >> 24 {
+        0x14..=0x17 => Some(signed(word, 0, 26)),
+        0x54 | 0x34 | 0x35 | 0xB4 | 0xB5 => Some(signed(word, 5, 19)),
+        0x36 | 0x37 | 0xB6 | 0xB7 => Some(signed(word, 5, 14)),
+        _ => None,
+    }
+}
+
+/// B, BR and RET: what follows is not reached from there.
+fn ends(word: u32) -> bool {
+    word >> 26 == 5 || is_jump(word) || word & 0xFFFF_FC1F == 0xD65F_0000
 }
 
 impl Arm64 {
     fn new(code: &[u8], address: u64) -> Self {
         let words = code.chunks_exact(4);
         let words = words.map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]]));
+        let words: Vec<u32> = words.collect();
+        let mut branches = HashMap::<_, Vec<_>>::new();
+        for (at, word) in words.iter().enumerate() {
+            let to = branch(*word).and_then(|on| at.checked_add_signed(on.try_into().ok()?));
+            branches
+                .entry(to.unwrap_or(usize::MAX))
+                .or_default()
+                .push(at);
+        }
         Self {
-            words: words.collect(),
+            words,
             address,
+            branches,
         }
     }
 
     fn calls(&self, check: u64) -> Vec<(u64, By)> {
         let words = self.words.iter().enumerate();
         let calls = words
-            .filter(|(at, word)| is_call(**word) || is_jump(**word) && !self.is_jump_table(*at));
+            .filter(|(at, word)| is_call(**word) || (is_jump(**word) && !self.is_jump_table(*at)));
         calls
             .map(|(at, _)| {
                 let by = match self.slot(at) {
@@ -104,43 +141,84 @@ impl Arm64 {
             .collect()
     }
 
-    /// Where before `at` a register was set last.
-    fn setter(&self, at: usize, register: u32) -> Option<usize> {
-        (0..at).rev().find(|i| sets(self.words[*i], register))
+    /// From where an instruction is reached. One that nothing leads to is taken for a place in the last jump table.
+    fn before(&self, at: usize) -> Vec<usize> {
+        let falls = at.checked_sub(1).filter(|i| !ends(self.words[*i]));
+        let branches = self.branches.get(&at).into_iter().flatten().copied();
+        let mut before: Vec<_> = falls.into_iter().chain(branches).collect();
+        if before.is_empty() {
+            before.extend((0..at).rev().find(|i| self.is_jump_table(*i)));
+        }
+        before
     }
 
-    /// The slot that the register of a call was loaded from, its page from ADRP.
-    fn slot(&self, at: usize) -> Option<u64> {
-        let load = self.setter(at, source(self.words[at]))?;
-        let word = self.words[load];
-        let page = self.setter(load, source(word)).filter(|_| is_load(word))?;
-        let (offset, adrp) = (u64::from(word >> 10 & 0xFFF) * 8, self.words[page]);
-        if adrp & 0x9F00_0000 != 0x9000_0000 {
-            return None;
+    /// Where a register was set last, on each way to `at`.
+    fn setters(&self, at: usize, register: u32) -> Vec<usize> {
+        let (mut found, mut seen, mut ways) = (Vec::new(), HashSet::new(), vec![at]);
+        while let Some(at) = ways.pop() {
+            for before in self.before(at) {
+                let new = seen.insert(before);
+                if sets(self.words[before], register) {
+                    found.extend(new.then_some(before));
+                } else if new {
+                    ways.push(before);
+                }
+            }
         }
-        let pages =
-            i64::from((((adrp >> 5 & 0x7_FFFF) << 2 | adrp >> 29 & 3) << 11).cast_signed() >> 11);
-        let here = (self.address + 4 * page as u64) & !0xFFF;
-        Some(here.wrapping_add_signed(pages * 4096) + offset)
+        found
+    }
+
+    /// What all of them agree on.
+    fn agreed<T: PartialEq>(
+        &self,
+        at: usize,
+        register: u32,
+        value: impl Fn(usize) -> Option<T>,
+    ) -> Option<T> {
+        let mut values = self.setters(at, register).into_iter().map(value);
+        let first = values.next()??;
+        values
+            .all(|other| other.as_ref() == Some(&first))
+            .then_some(first)
+    }
+
+    /// The slot that the register of a call was loaded from.
+    fn slot(&self, at: usize) -> Option<u64> {
+        self.agreed(at, source(self.words[at]), |load| {
+            let word = self.words[load];
+            let page = self.agreed(load, source(word), |i| self.page(i));
+            page.filter(|_| is_load(word))
+                .map(|page| page + u64::from(word >> 10 & 0xFFF) * 8)
+        })
+    }
+
+    fn page(&self, at: usize) -> Option<u64> {
+        let word = self.words[at];
+        let pages = signed(word, 5, 19) << 2 | i64::from(word >> 29 & 3);
+        let here = (self.address + 4 * at as u64) & !0xFFF;
+        is_page(word).then(|| here.wrapping_add_signed(pages * 4096))
     }
 
     /// The call before was the check, and this call's register had been moved to x15 for it.
     fn is_checked(&self, at: usize, check: u64) -> bool {
-        let is_link = |word: u32| is_call(word) || word & 0xFC00_0000 == 0x9400_0000;
+        let is_link = |word: u32| is_call(word) || word >> 26 == 0x25;
         let before = (0..at).rev().find(|i| is_link(self.words[*i]));
         before.is_some_and(|before| {
-            let moved = self.setter(before, 15).map(|i| self.words[i]);
-            let moved = moved
-                .filter(|word| !is_load(*word))
-                .map(|word| word >> 16 & 31);
+            let moved = self.agreed(before, 15, |i| {
+                let word = self.words[i];
+                (!is_load(word) && !is_sum(word)).then_some(word >> 16 & 31)
+            });
             is_call(self.words[before])
                 && self.slot(before) == Some(check)
                 && moved == Some(source(self.words[at]))
         })
     }
 
+    /// BR to a sum: the table's address, and what it holds.
     fn is_jump_table(&self, at: usize) -> bool {
-        let setter = self.setter(at, source(self.words[at]));
-        setter.is_some_and(|i| is_sum(self.words[i]))
+        let sum = at.checked_sub(1).map(|i| self.words[i]);
+        let register = source(self.words[at]);
+        is_jump(self.words[at])
+            && sum.is_some_and(|word| is_sum(word) && destination(word) == register)
     }
 }
