@@ -1,10 +1,10 @@
 //! The driver package's catalog, which is inf2cat's work where the WDK is: the list of the package's files by their
 //! digests, whose signature is the signature of all of them.
 //!
-//! Microsoft documents what a catalog holds (mscat.h, wintrust.h, "`CryptCATOpen`", "`MakeCat`") but not its bytes. They are
-//! those of catalogs that were published: version 2 as in `tests/files/unsigned.cat` of osslsigncode's repository, made by
-//! Microsoft's `MakeCat`, and what inf2cat adds of systems and hardware IDs as in the drivers of the Arduino IDE's. A
-//! certificate trust list (RFC 2315 and Microsoft's "`CTL_INFO`") in a PKCS #7 message that nobody has signed yet.
+//! Microsoft documents what a catalog holds (mscat.h, wintrust.h, "`CryptCATOpen`", "`MakeCat`") but not its bytes. They
+//! are those of catalogs that were published: version 2 as in `tests/files/unsigned.cat` of osslsigncode's repository,
+//! made by Microsoft's `MakeCat`, and what inf2cat adds of systems and hardware IDs as in the drivers of the Arduino IDE.
+//! A certificate trust list (RFC 2315 and Microsoft's "`CTL_INFO`") in a PKCS #7 message that nobody has signed yet.
 
 use crate::authenticode;
 use crate::inf::Inf;
@@ -29,7 +29,7 @@ const CATALOG_LIST_MEMBER2: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.12.1.3");
 const CAT_NAMEVALUE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.12.2.1");
 const CAT_MEMBERINFO2: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.12.2.3");
-/// wintrust.h: `SPC_INDIRECT_DATA_OBJID`, `SPC_PE_IMAGE_DATA_OBJID`, `SPC_CAB_DATA_OBJID`'s neighbour `SPC_LINK_OBJID`.
+/// wintrust.h: `SPC_INDIRECT_DATA_OBJID`, `SPC_PE_IMAGE_DATA_OBJID`, `SPC_LINK_OBJID`.
 const SPC_INDIRECT_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.2.1.4");
 const SPC_PE_IMAGE_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.2.1.15");
 const SPC_LINK: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.2.1.25");

@@ -1,5 +1,5 @@
-//! The driver package, without Microsoft's tools: [`stamp`] makes the INF of the .inx as stampinf does, [`rules`] holds it
-//! to what infverif and the documentation say, and [`catalog`] lists the files as inf2cat does.
+//! The driver package, without Microsoft's tools: [`stamp`] makes the INF of the .inx as stampinf does, [`rules`] holds
+//! it to what infverif and the documentation say, and [`catalog`] lists the files as inf2cat does.
 
 pub mod authenticode;
 pub mod catalog;

@@ -1,5 +1,5 @@
-/* Reads catalogs by the system's own crypt32 and wintrust, and says what they say: first the certificate's file, which is
- * trusted as a root, then catalogs, a dash, and files. One line for each finding. */
+/* Reads catalogs by the system's own crypt32 and wintrust, and says what they say: first the certificate's file, which
+ * is trusted as a root, then catalogs, a dash, and files. One line for each finding. */
 #include <stdio.h>
 #include <windows.h>
 #include <wincrypt.h>
