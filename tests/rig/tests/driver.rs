@@ -7,7 +7,7 @@ use rig::disk::Outcome;
 use rig::disk::logical_unit::{Forms, LogicalUnit};
 use rig::fx::{DiskKeys, Pnp};
 use rig::image;
-use rig::io::{Call, Completion};
+use rig::io::{self, Call, Completion};
 use rig::node::{Node, Stack};
 use rig::port::{Answer, Cancel, IOCTL_SCSI_GET_ADDRESS, Shape, Timing};
 use rig::registry::Hive;
@@ -491,6 +491,37 @@ fn a_reset_that_passes_leaves_nothing_known() {
             bench.end();
         }
     }
+}
+
+/// As classpnp does when it meets them: after all of "target operating conditions have changed" but new microcode.
+#[test]
+fn a_changed_target_has_the_bus_looked_at_anew() {
+    const BUS_RELATIONS: u32 = 0;
+    let bench = Bench::new();
+    let port = &bench.stack.port;
+    for (key, asc, ascq, asks) in [
+        (6, 0x3F, 0x0E, true),
+        (6, 0x3F, 0x03, true),
+        (6, 0x3F, 0x00, true),
+        (6, 0x3F, 0x01, false),
+        (6, 0x29, 0x00, false),
+        (6, 0x2A, 0x09, false),
+        (2, 0x3F, 0x0E, false),
+    ] {
+        for timing in [Timing::Later, Timing::Inline] {
+            port.behave(Shape::Success, timing);
+            port.script([answer(Check(0x70, key, asc, ascq), false)]);
+            assert_eq!(of(&bench.call(RESERVE)), end(SUCCESS));
+            let invalidated = io::take_invalidated(port.device());
+            let expected = if asks {
+                vec![BUS_RELATIONS]
+            } else {
+                Vec::new()
+            };
+            assert_eq!(invalidated, expected, "{key:#x} {asc:#x}/{ascq:#x}");
+        }
+    }
+    bench.end();
 }
 
 #[test]

@@ -14,6 +14,8 @@ use rig::registry::{Hive, Value};
 use rig::world::{self, Entered, Faults, Schedule, World};
 
 const RESERVE: u32 = 0x002D_4810;
+/// IOCTL_STORAGE_RESET_DEVICE (ntddstor.h).
+const RESET_DEVICE: u32 = 0x002D_5004;
 const DISK_RELEASE: u32 = 0x0007_4814;
 
 const DRIVER: u64 = 0x1;
@@ -68,6 +70,7 @@ const EVENTS: &[(u8, u64, &str)] = &[
     ),
     (3, RESERVATION, "UnitAttention Disk=0 Asc=0x29 Ascq=0x3"),
     (4, RESERVATION, "Conflict Disk=0 Code=0x2d4810"),
+    (3, RESERVATION, "ResetPassed Disk=0 Code=0x2d5004"),
     (
         3,
         RESERVATION,
@@ -146,6 +149,7 @@ impl Bench {
         self.call(RESERVE);
         self.stack.port.script([said(0x18, 0, 0, 0)]);
         self.call(RESERVE);
+        self.call(RESET_DEVICE);
         self.stack.port.behave(Shape::Success, Timing::Never);
         let sent = self.node.start(&self.stack, &Call::ioctl(DISK_RELEASE));
         sent.cancel();
@@ -219,6 +223,7 @@ fn each_event_is_written_when_it_happens() {
             "OperationStarted",
             "Conflict",
             "OperationEnded",
+            "ResetPassed",
             "OperationStarted",
             "CancelRequested",
             "OutcomeUnknown",
