@@ -69,8 +69,8 @@ const EVENTS: &[(u8, u64, &str)] = &[
         "CancelRequested Disk=0 Code=0x74814 Attempts=1",
     ),
     (3, RESERVATION, "UnitAttention Disk=0 Asc=0x29 Ascq=0x3"),
-    (4, RESERVATION, "Conflict Disk=0 Code=0x2d4810"),
     (3, RESERVATION, "ResetPassed Disk=0 Code=0x2d5004"),
+    (4, RESERVATION, "Conflict Disk=0 Code=0x2d4810"),
     (
         3,
         RESERVATION,

@@ -16,7 +16,7 @@ use std::{
 use super::{
     CHECK_CONDITION, Data, Disk, DiskError, ILLEGAL_REQUEST, NO_SENSE, Outcome,
     RESERVATION_CONFLICT, Sense, SenseFormat, TaskManagement, UNIT_ATTENTION,
-    persistent::{self, Access, Handling, Persistent},
+    persistent::{self, Access, Handling, Persistent, Told},
 };
 
 const BLOCK: u32 = 512;
@@ -368,11 +368,8 @@ impl State {
             return Err(INVALID_FIELD_IN_CDB.into());
         };
         let initiator = self.initiator(nexus).to_owned();
-        if let Some((event, others)) = self.persistent.write(&initiator, cdb, list)? {
-            self.attention_for(event, |initiator| {
-                others.iter().any(|other| other == initiator)
-            });
-        }
+        let Told { event, whom } = self.persistent.write(&initiator, cdb, list)?;
+        self.attention_for(event, |initiator| whom.iter().any(|told| told == initiator));
         Ok(Vec::new())
     }
 

@@ -75,8 +75,18 @@ pub(super) enum Refusal {
     Check(Sense),
 }
 
-/// What the other registrants are told of a PERSISTENT RESERVE OUT.
-pub(super) type Told = Option<(Sense, Vec<String>)>;
+/// What is told of a PERSISTENT RESERVE OUT, and to which other registrants.
+pub(super) struct Told {
+    pub event: Sense,
+    pub whom: Vec<String>,
+}
+
+impl Told {
+    const NOBODY: Self = Self {
+        event: RESERVATIONS_RELEASED,
+        whom: Vec::new(),
+    };
+}
 
 /// The registrations and the reservation of a unit.
 #[derive(Debug, Default)]
@@ -191,19 +201,22 @@ impl Persistent {
         self.generation += 1;
         if key != 0 {
             self.keys.insert(initiator.to_owned(), key);
-            return None;
+            return Told::NOBODY;
         }
         self.keys.remove(initiator);
-        let (holder, kind) = self.reservation.clone()?;
-        let ends = match kind.is_all_registrants() {
-            true => self.keys.is_empty(),
-            false => holder == initiator,
+        let Some((holder, kind)) = self.reservation.clone() else {
+            return Told::NOBODY;
+        };
+        let ends = if kind.is_all_registrants() {
+            self.keys.is_empty()
+        } else {
+            holder == initiator
         };
         if !ends {
-            return None;
+            return Told::NOBODY;
         }
         self.reservation = None;
-        self.tell_others(initiator, kind, RESERVATIONS_RELEASED)
+        self.released(initiator, kind)
     }
 
     fn reserve(&mut self, initiator: &str, kind: Type) -> Result<Told, Refusal> {
@@ -216,34 +229,45 @@ impl Persistent {
                 }
             }
         }
-        Ok(None)
+        Ok(Told::NOBODY)
     }
 
     fn release(&mut self, initiator: &str, kind: Type) -> Result<Told, Refusal> {
         let Some((holder, held)) = self.reservation.clone() else {
-            return Ok(None);
+            return Ok(Told::NOBODY);
         };
         if holder != initiator && !held.is_all_registrants() {
-            return Ok(None);
+            return Ok(Told::NOBODY);
         }
         if held != kind {
             return Err(Refusal::Check(INVALID_RELEASE));
         }
         self.reservation = None;
-        Ok(self.tell_others(initiator, held, RESERVATIONS_RELEASED))
+        Ok(self.released(initiator, held))
     }
 
     fn clear(&mut self, initiator: &str) -> Told {
         self.generation += 1;
         self.reservation = None;
         let keys = std::mem::take(&mut self.keys);
-        let others = keys.into_keys().filter(|other| other != initiator);
-        Some((RESERVATIONS_PREEMPTED, others.collect()))
+        Told {
+            event: RESERVATIONS_PREEMPTED,
+            whom: keys
+                .into_keys()
+                .filter(|other| other != initiator)
+                .collect(),
+        }
     }
 
-    fn tell_others(&self, initiator: &str, kind: Type, event: Sense) -> Told {
+    /// The registrants hear of it who shared the reservation.
+    fn released(&self, initiator: &str, kind: Type) -> Told {
+        if !kind.admits_registrants() {
+            return Told::NOBODY;
+        }
         let others = self.keys.keys().filter(|other| *other != initiator);
-        kind.admits_registrants()
-            .then(|| (event, others.cloned().collect()))
+        Told {
+            event: RESERVATIONS_RELEASED,
+            whom: others.cloned().collect(),
+        }
     }
 }
