@@ -485,7 +485,10 @@ fn any_events(mut input: Input<'_>) {
         let before = operation.clone();
         let action = operation.step(event);
         assert_eq!(second, action == Action::Refuse, "{event:?}");
-        assert!(!second || operation == before, "{event:?} changes something");
+        assert!(
+            !second || operation == before,
+            "{event:?} changes something"
+        );
         match action {
             Action::Finish(status) => {
                 assert!(std::mem::take(&mut in_hand), "nothing was begun");

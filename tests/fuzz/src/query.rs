@@ -173,7 +173,10 @@ impl Told {
                 }
                 Action::Unmark => Event::Unmarked(NtStatus::SUCCESS),
                 Action::Finish(status) => return status,
-                action @ (Action::Nothing | Action::Refuse | Action::StopTimer | Action::CancelSent) => {
+                action @ (Action::Nothing
+                | Action::Refuse
+                | Action::StopTimer
+                | Action::CancelSent) => {
                     unreachable!("{action:?}: nobody stops it")
                 }
             };

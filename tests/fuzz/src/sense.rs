@@ -37,7 +37,10 @@ fuzz_target!(|data: &[u8]| {
     } else {
         assert_eq!(target.sense_key, Target::NO_SENSE_DATA);
     }
-    assert_eq!(target.scsi_status, if came { answer.scsi_status } else { 0xFF });
+    assert_eq!(
+        target.scsi_status,
+        if came { answer.scsi_status } else { 0xFF }
+    );
     assert_eq!(run(answer), oracle::expected(&answered(&answer)));
 });
 
@@ -70,7 +73,8 @@ fn run(answer: Answer<'_>) -> Expected {
                     ten_byte: form == Form::Ten,
                 };
             }
-            action @ (Action::Nothing | Action::Refuse | Action::StopTimer | Action::CancelSent) => {
+            action
+            @ (Action::Nothing | Action::Refuse | Action::StopTimer | Action::CancelSent) => {
                 unreachable!("{action:?}: nobody stops it")
             }
         };
