@@ -28,7 +28,8 @@ pub struct Completion {
 /// A caller's IRP on its way; the caller waits on it.
 #[derive(Default)]
 pub struct Pending {
-    done: Mutex<Option<(Completion, Vec<u8>)>>,
+    /// How it ended, with what is in the buffer, and when.
+    done: Mutex<Option<(Completion, Vec<u8>, u64)>>,
     irp: usize,
 }
 
@@ -39,14 +40,20 @@ impl Pending {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .as_ref()
-            .map(|(end, _)| end.clone())
+            .map(|(end, ..)| end.clone())
+    }
+
+    /// When it ended, if it has; by the world's clock, in 100 ns.
+    pub fn ended(&self) -> Option<u64> {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.as_ref().map(|&(.., at)| at)
     }
 
     /// The METHOD_BUFFERED system buffer as it was at the end; empty while the IRP is on its way.
     pub fn buffer(&self) -> Vec<u8> {
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         done.as_ref()
-            .map(|(_, buffer)| buffer.clone())
+            .map(|(_, buffer, _)| buffer.clone())
             .unwrap_or_default()
     }
 
@@ -460,7 +467,8 @@ fn finish_caller(irp: *mut IRP) {
     };
     free_irp(irp);
     if let Some(caller) = record.caller {
-        *caller.done.lock().unwrap_or_else(PoisonError::into_inner) = Some((end, buffer));
+        *caller.done.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((end, buffer, thread.world.now()));
         thread.world.wake(Arc::as_ptr(&caller) as usize);
     }
 }
@@ -550,7 +558,7 @@ pub fn note_arrival(irp: *mut IRP) {
 }
 
 /// Compares a foreign IRP with what arrived at the filter: below, all must be as it was, but for the location's device
-/// (IoCallDriver's). CREATE is the one that the framework passes on another way (facts 2). The driver right below the
+/// (IoCallDriver's), and for what a cancel on another thread says of itself. CREATE is the one that the framework passes on another way (facts 2). The driver right below the
 /// filter asks, once: what it does to the IRP is its own business.
 pub fn check_foreign(irp: *mut IRP) {
     let Some(arrived) = irps()
@@ -565,8 +573,10 @@ pub fn check_foreign(irp: *mut IRP) {
     let now = snapshot(irp);
     let device = current_location(irp) as usize - irp as usize
         + std::mem::offset_of!(IO_STACK_LOCATION, DeviceObject);
-    let differs =
-        |(at, (was, is)): (usize, (&u8, &u8))| was != is && !(device..device + 8).contains(&at);
+    let cancel = std::mem::offset_of!(IRP, Cancel);
+    let differs = |(at, (was, is)): (usize, (&u8, &u8))| {
+        was != is && at != cancel && !(device..device + 8).contains(&at)
+    };
     if let Some(at) = arrived.iter().zip(&now).enumerate().position(differs) {
         rules::broken(
             &rules::FOREIGN_UNTOUCHED,

@@ -640,7 +640,7 @@ pub(crate) fn finish(irp: *mut IRP, status: Status, information: usize) -> Statu
 }
 
 /// Refuses a pass-through that a port driver, or design and documentation of SCSI_PASS_THROUGH, would not take.
-fn check_form(irp: *mut IRP, minor: u8) -> (SCSI_PASS_THROUGH, usize) {
+pub(crate) fn check_form(irp: *mut IRP, minor: u8) -> (SCSI_PASS_THROUGH, usize) {
     let thread = world::current();
     if thread.irql() != irql::PASSIVE {
         rules::broken(

@@ -1,6 +1,7 @@
 //! A node's registry, as far as the driver reads it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::abi::{Status, status};
@@ -22,7 +23,10 @@ impl From<u32> for Value {
 
 /// Keys by path; neither paths nor names tell upper from lower case.
 #[derive(Clone, Default)]
-pub struct Hive(Arc<Mutex<HashMap<String, HashMap<String, Value>>>>);
+pub struct Hive(
+    Arc<Mutex<HashMap<String, HashMap<String, Value>>>>,
+    Arc<AtomicI32>,
+);
 
 impl Hive {
     /// Makes a key.
@@ -40,6 +44,25 @@ impl Hive {
         keys.entry(key.to_lowercase())
             .or_default()
             .insert(name.to_lowercase(), value.into());
+    }
+
+    /// From now on no key can be opened, with this status; with SUCCESS they can.
+    pub fn refuse(&self, status: Status) {
+        self.1.store(status, Ordering::Relaxed);
+    }
+
+    /// Whether the key can be opened.
+    ///
+    /// # Errors
+    /// The status of [`Hive::refuse`], else OBJECT_NAME_NOT_FOUND.
+    pub fn open(&self, key: &str) -> Result<(), Status> {
+        let refusal = self.1.load(Ordering::Relaxed);
+        if !status::is_success(refusal) {
+            return Err(refusal);
+        }
+        self.has(key)
+            .then_some(())
+            .ok_or(status::OBJECT_NAME_NOT_FOUND)
     }
 
     /// True if the key is there.

@@ -78,11 +78,15 @@ pub fn play(file: &Path, bytes: &[u8], seed: u64) -> Result<Ends, NodeError> {
                     let pending = Arc::clone(pending);
                     lock(&calls).push(Arc::clone(&pending));
                     match when {
-                        0 => drop(pending.cancel()),
+                        0 => {
+                            pending.cancel();
+                        }
                         1 => world::current().world.spawn(
                             "canceller",
                             irql::PASSIVE,
-                            Box::new(move || drop(pending.cancel())),
+                            Box::new(move || {
+                                pending.cancel();
+                            }),
                         ),
                         _ => {}
                     }

@@ -49,6 +49,13 @@ pub enum Schedule {
         /// How seldom.
         one_in: u32,
     },
+    /// As `Random`, but no timer fires early: time stands still while a thread can run.
+    Shuffled {
+        /// Equal seeds give equal runs.
+        seed: u64,
+        /// How seldom.
+        one_in: u32,
+    },
     /// As `Orderly`, but at each of these points the thread that passes it makes way for the one that has waited
     /// longest; if none waits, the next timer fires early. All runs with few such points can be walked.
     Preempt(Vec<u64>),
@@ -72,7 +79,7 @@ impl Random {
 
     fn of(schedule: &Schedule) -> Self {
         Self::new(match schedule {
-            &Schedule::Random { seed, .. } => seed,
+            &(Schedule::Random { seed, .. } | Schedule::Shuffled { seed, .. }) => seed,
             _ => 0,
         })
     }
@@ -323,9 +330,9 @@ impl World {
         self.lock().placed_in.push((call, passed, name, job));
     }
 
-    /// How many jobs of [`World::place_in`] wait for their points.
-    pub fn places_left(&self) -> usize {
-        self.lock().placed_in.len()
+    /// Takes back the jobs of [`World::place_in`] whose points the run never passed; gives their number.
+    pub fn take_back_all(&self) -> usize {
+        std::mem::take(&mut self.lock().placed_in).len()
     }
 
     /// Takes back a job that was placed where the run never came; true if it was still there.
@@ -449,7 +456,10 @@ impl World {
                 inner.hang();
             }
         }
-        let next = if matches!(inner.schedule, Schedule::Random { .. }) {
+        let next = if matches!(
+            inner.schedule,
+            Schedule::Random { .. } | Schedule::Shuffled { .. }
+        ) {
             let index = inner.below(inner.ready.len() as u64);
             inner.ready.remove(usize::try_from(index).unwrap_or(0))
         } else {
@@ -727,11 +737,12 @@ impl Thread {
                     self.world.fire_next_timer(&mut inner);
                 }
             }
-            &Schedule::Random { one_in, .. } => {
+            &(Schedule::Random { one_in, .. } | Schedule::Shuffled { one_in, .. }) => {
                 if inner.below(u64::from(one_in)) != 0 {
                     return;
                 }
-                if inner.below(4) == 0 {
+                let early = matches!(inner.schedule, Schedule::Random { .. });
+                if early && inner.below(4) == 0 {
                     self.world.fire_next_timer(&mut inner);
                 }
             }

@@ -492,9 +492,7 @@ impl Framework {
 
     fn open_key(&self, path: &str, attributes: Attributes, key: *mut Handle) -> Result<(), Status> {
         Self::checked_attributes(attributes, &[Parent])?;
-        if !self.hive.has(path) {
-            return Err(status::OBJECT_NAME_NOT_FOUND);
-        }
+        self.hive.open(path)?;
         if self.allocation_fails("WDFKEY") {
             return Err(status::INSUFFICIENT_RESOURCES);
         }
