@@ -160,8 +160,10 @@ impl Run {
             0x002D_4800,
             0x0004_1018,
         ];
-        let calls: Vec<Arc<Pending>> = (0..=random.below(3))
+        // A third is cancelled: before it is sent, on its way, or when it waits or is served.
+        let calls: Vec<(usize, Arc<Pending>)> = (0..=random.below(3))
             .map(|_| {
+                let when = random.below(9);
                 let call = Call {
                     irql: if random.below(4) == 0 {
                         irql::DISPATCH
@@ -171,22 +173,22 @@ impl Run {
                     output_length: 8,
                     ..Call::ioctl(codes[random.below(codes.len())])
                 };
-                self.with_stack(slot, |stack| self.node.start(stack, &call))
+                let note = |pending: &Arc<Pending>| match when {
+                    0 => self.cancel(pending),
+                    1 => self.cancel_elsewhere(pending),
+                    _ => {}
+                };
+                let sent =
+                    self.with_stack(slot, |stack| self.node.start_noting(stack, &call, note));
+                (when, sent)
             })
             .collect();
-        for call in &calls {
-            if random.below(3) == 0 {
-                let (run, call) = (Arc::clone(self), Arc::clone(call));
-                let job = move || {
-                    call.cancel();
-                    run.counts().cancels += 1;
-                };
-                world::current()
-                    .world
-                    .spawn("canceller", irql::PASSIVE, Box::new(job));
+        for (when, call) in &calls {
+            if *when == 2 {
+                self.cancel_elsewhere(call);
             }
         }
-        for call in calls {
+        for (_, call) in calls {
             let end = call.wait();
             *self
                 .counts()
@@ -194,6 +196,19 @@ impl Run {
                 .entry(end.status.cast_unsigned())
                 .or_default() += 1;
         }
+    }
+
+    fn cancel(&self, call: &Arc<Pending>) {
+        call.cancel();
+        self.counts().cancels += 1;
+    }
+
+    /// On a thread of its own.
+    fn cancel_elsewhere(self: &Arc<Self>, call: &Arc<Pending>) {
+        let (run, call) = (Arc::clone(self), Arc::clone(call));
+        let job = Box::new(move || run.cancel(&call));
+        let world = &world::current().world;
+        world.spawn("canceller", irql::PASSIVE, job);
     }
 
     fn behave(&self, slot: &Slot, random: &mut Random) {
