@@ -223,10 +223,23 @@ impl Framework {
             )
         };
         if let Some(driver) = driver {
+            self.expect_keys_closed(driver);
             self.delete(driver);
         }
         if !globals.is_null() {
             pool::free(globals.cast());
+        }
+    }
+
+    /// A key that is never closed goes with its parent, the driver: until then each one that is opened is one more.
+    fn expect_keys_closed(&self, driver: Handle) {
+        let children = self.children(driver);
+        let open = children.iter().find_map(|child| match &child.body {
+            Body::Key(path) => Some(path),
+            _ => None,
+        });
+        if let Some(path) = open {
+            rules::broken(&rules::OBJECT_LEAK, &format!("WDFKEY of {path}"));
         }
     }
 

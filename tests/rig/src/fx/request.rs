@@ -67,6 +67,8 @@ pub(super) struct CreatedState {
     /// FxRequestBase::Cancel, m_IrpCompletionReferenceCount): else it could hit the next send.
     cancels: u32,
     completed_meanwhile: bool,
+    /// The completion found the timeout's DPC on its way, and is left to it (fxiotarget.cpp RequestCompletionRoutine).
+    left_to_timer: bool,
     /// The callers' requests that the driver had when it was sent: only for one of them can it be.
     serves: Vec<Handle>,
 }
@@ -124,6 +126,7 @@ impl Created {
                 timed_out: false,
                 cancels: 0,
                 completed_meanwhile: false,
+                left_to_timer: false,
                 serves: Vec::new(),
             }),
         }
@@ -608,15 +611,26 @@ impl Framework {
 
     fn send_timed_out(self: &Arc<Self>, object: &Object, send: u64) {
         world::current().point();
-        {
+        let irp = {
             let mut state = lock(&of!(object, Created).state);
             if state.phase != Phase::Sent || state.sends != send {
                 return;
             }
             state.timer = None;
+            // Also if someone else asked for the cancel: the two can't be told apart any more.
             state.timed_out = true;
-        }
-        self.cancel_irp(object);
+            if !std::mem::take(&mut state.left_to_timer) {
+                drop(state);
+                self.cancel_irp(object);
+                return;
+            }
+            if state.cancels > 0 {
+                return;
+            }
+            state.completed_meanwhile = false;
+            state.irp
+        };
+        self.deliver(object, irp);
     }
 
     /// WdfRequestCancelSentRequest: true only if the device below had a cancel routine, which was called (facts 10).
@@ -640,7 +654,9 @@ impl Framework {
         let completed = {
             let mut state = lock(&created.state);
             state.cancels -= 1;
-            state.cancels == 0 && std::mem::take(&mut state.completed_meanwhile)
+            state.cancels == 0
+                && !state.left_to_timer
+                && std::mem::take(&mut state.completed_meanwhile)
         };
         if completed {
             self.deliver(object, irp);
@@ -680,7 +696,9 @@ impl Framework {
         let object = self.object(request, "Created");
         {
             let mut state = lock(&of!(object, Created).state);
-            state.completed_meanwhile = state.cancels > 0;
+            let timer = state.timer.take();
+            state.left_to_timer = timer.is_some_and(|timer| !self.world.cancel_timer(timer));
+            state.completed_meanwhile = state.cancels > 0 || state.left_to_timer;
             if state.completed_meanwhile {
                 return;
             }
@@ -700,9 +718,6 @@ impl Framework {
         };
         let (completion, parameters, target, proven) = {
             let mut state = lock(&created.state);
-            if let Some(timer) = state.timer.take() {
-                self.world.cancel_timer(timer);
-            }
             if state.timed_out && status == status::CANCELLED {
                 status = status::IO_TIMEOUT;
             }
