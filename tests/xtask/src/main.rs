@@ -7,6 +7,7 @@ compile_error!("on Windows the WDK builds the driver: cargo build, or cargo make
 
 mod build;
 mod fuzz;
+mod mutants;
 mod package;
 mod packages;
 mod pictures;
@@ -28,6 +29,7 @@ usage: cargo xtask <command>
   stress [--seconds N] [--seed N]            many disks and threads at once
   fuzz [TARGET] [--seconds N]                sense data, the operation's machine, the driver's state query
   bench                                      what each request costs: instructions, calls, commands, time
+  mutants [--only TEXT]                      whether the rig's tests notice faults in the driver; long
   reserve6 [--json]                          libiscsi's own tests of RESERVE(6), and the same through the driver
   places [--json]                            what each place in the disk stack sees; prints docs/places.md
   pictures                                   draws docs/*.pikchr as SVG
@@ -91,6 +93,8 @@ fn command(arguments: &[String]) -> Result<End> {
         ["fuzz", "--seconds", seconds] => fuzz::command(None, seconds),
         ["fuzz", target] => fuzz::command(Some(target), "60"),
         ["fuzz", target, "--seconds", seconds] => fuzz::command(Some(target), seconds),
+        ["mutants"] => mutants::command(None),
+        ["mutants", "--only", only] => mutants::command(Some(only)),
         ["pictures"] => pictures::command(),
         ["report", ref rest @ ..] => report::command(rest),
         ["test"] => test::command(),

@@ -244,7 +244,7 @@ fn same_bytes_elsewhere(lane: Lane) -> Result<()> {
 const LEFT_OUT: [&str; 3] = [".git", "target", ".cargo"];
 
 /// Brings a copy of a checkout up to date.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
     for entry in fs::read_dir(from).map_err(Error::at(from))?.flatten() {
         let (path, target) = (entry.path(), to.join(entry.file_name()));
         if LEFT_OUT.iter().any(|name| entry.file_name() == *name) {

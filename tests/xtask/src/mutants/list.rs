@@ -1,0 +1,80 @@
+//! The faults, by file. What stands in `driver/scsi` and `driver/resvctl` is cargo-mutants' (`.cargo/mutants.toml`).
+
+use super::Fault;
+
+const fn fault(file: &'static str, old: &'static str, new: &'static str) -> Fault {
+    Fault {
+        file,
+        old,
+        new,
+        excused: None,
+    }
+}
+
+#[rustfmt::skip]
+pub const FAULTS: &[Fault] = &[
+    // Which disks: parameters and hardware keys.
+    fault("config.rs", r#""TimeoutSeconds"), 1..="#, r#""TimeoutSeconds"), 0..="#),
+    fault("config.rs", "1..=3_600, 0", "1..=3_601, 0"),
+    fault("config.rs", "0..=16, 4", "0..=17, 4"),
+    fault("config.rs", "10..=60_000", "9..=60_000"),
+    fault("config.rs", "10..=60_000", "10..=60_001"),
+    fault("config.rs", r#""Reserve10Fallback"), 0..=1"#, r#""Reserve10Fallback"), 0..=2"#),
+    fault("config.rs", r#""AttachMode"), 0..=1"#, r#""AttachMode"), 0..=2"#),
+    fault("config.rs", r#""ResvFltEnabled"), 0..=1"#, r#""ResvFltEnabled"), 0..=2"#)
+        .excused("2 stands for \"says nothing\", so that only the event of a rejected value tells the difference"),
+    fault("config.rs", "1..=108_000, 10", "0..=108_000, 10"),
+    fault("config.rs", "1..=108_000, 10", "1..=108_000, 60"),
+    fault("config.rs", "NtStatus::OBJECT_TYPE_MISMATCH | NtStatus::BUFFER_OVERFLOW", "NtStatus::OBJECT_TYPE_MISMATCH"),
+    fault("config.rs", "(0, _) => Some", "(0, Self::EnabledDisks) => Some"),
+    fault("config.rs", "self.policy.ten_byte_fallback.into()", "1"),
+    fault("filter.rs", "0x61..=0x7A => unit - 0x20", "0x61..=0x7A => unit"),
+    fault("filter.rs", "Err(NtStatus::OBJECT_NAME_NOT_FOUND) => Ok(None)", "Err(_) if true => Ok(None)"),
+    fault("filter.rs", "self.disks.fetch_add(1,", "self.disks.fetch_add(0,"),
+    fault("filter.rs", "attached.map_err(failed)?;", "let _ = attached.map_err(failed);"),
+    fault("wdf/device.rs", "let opened = check(unsafe {", "let opened = Ok(()); let _ = check(unsafe {"),
+
+    // Which requests, and where they go.
+    fault("disk.rs", "_ if is_gone => Route::Complete(NtStatus::DEVICE_NOT_CONNECTED)", "_ if is_gone => Route::Pass"),
+    fault("disk.rs", "Control::Reset if is_gone => Route::Pass,", ""),
+    fault("disk.rs", "self.reservation.reset_passes(code);", ""),
+    fault("disk.rs", "Control::of(code) != Control::Foreign", "!matches!(Control::of(code), Control::Foreign | Control::Reset)"),
+    fault("disk.rs", "Route::Queue(&self.queries)", "Route::Queue(self.reservation.queue())"),
+    fault("wdf/callbacks.rs", "io_status.Information = 0;", ""),
+
+    // One at a time.
+    fault("reservation.rs", "Err(NtStatus::NO_MORE_ENTRIES) => return Effect::LookAgain", "Err(NtStatus::NO_MORE_ENTRIES) => return Effect::Nothing"),
+    fault("reservation.rs", "if self.queue.waiting() > 0 {", "if self.queue.waiting() > 1 {"),
+    fault("reservation.rs", "self.look_again_if_any_waits();", ""),
+    fault("reservation.rs", "self.gone.store(true,", "self.gone.store(false,"),
+    fault("reservation.rs", "let done = self.step(Event::CancelDone);", "let done = Effect::Nothing;"),
+    fault("reservation.rs", "const NET_SECONDS: u32 = 30;", "const NET_SECONDS: u32 = 3_000;"),
+    fault("reservation.rs", "Event::FormatFailed(status))", "Event::Refused(status))"),
+    fault("reservation.rs", "if verdict.invalidates_bus_relations() {", "if false {"),
+    fault("reservation.rs", "let effect = self.step(Event::PoweredUp);", "let effect = Effect::Nothing;"),
+    fault("reservation.rs", "state.step(Event::ResetPassed)", "Effect::Nothing"),
+
+    // What is told.
+    fault("state.rs", "self.code = code;", ""),
+    fault("state.rs", "self.began = trace::is_enabled().then(interrupt_time);", ""),
+    fault("state.rs", "saturating_sub(began) / 10", "saturating_sub(began)"),
+    fault("state.rs", "if operation.outcome() == Outcome::Unknown {", "if false {"),
+    fault("state.rs", "_ if verdict.outcome == Outcome::Conflict", "_ if false"),
+    fault("state.rs", "Action::StartTimer { milliseconds: 0 } if verdict.retry == Retry::AtOnce => {}", ""),
+    fault("wdf/etw.rs", ") <= ULONG::from(event.descriptor.Level)", ") < ULONG::from(event.descriptor.Level)"),
+    fault("wdf/request.rs", "self.end(NtStatus::SUCCESS, size_of::<T>() as u64);", "self.end(NtStatus::SUCCESS, 0);"),
+
+    // What goes down, and what came back.
+    fault("wdf/pass_through.rs", "const SENSE_LENGTH: usize = 32;", "const SENSE_LENGTH: usize = 18;"),
+    fault("wdf/pass_through.rs", "SCSI_STATUS_UNTOUCHED as usize,", "0,"),
+    fault("wdf/pass_through.rs", "unsafe { buffer.cast::<[u8; size_of::<Buffer>()]>().write(TEMPLATE) };",
+        "unsafe { buffer.cast::<[u8; PASS_THROUGH_LENGTH]>().write(*TEMPLATE.first_chunk().unwrap_unchecked()) };"),
+    fault("wdf/pass_through.rs", "header.TimeOutValue = timeout;", "header.TimeOutValue = timeout + 1;"),
+    fault("wdf/pass_through.rs", "(*next).MinorFunction = SCSI_CLASS", "(*next).MinorFunction = 0"),
+    fault("wdf/pass_through.rs", "LONGLONG::from(timeout) * -10_000_000", "LONGLONG::from(timeout) * -10_000"),
+    fault("wdf/pass_through.rs", "status: NtStatus(status),", "status: NtStatus(0),"),
+    fault("wdf/pass_through.rs", "usize::try_from(io_status.Information).unwrap_or(0)", "PASS_THROUGH_LENGTH"),
+    fault("wdf/pass_through.rs", "check(unsafe { call_unsafe!(WdfRequestAllocateTimer, request) })?;", ""),
+    fault("wdf/timer.rs", "i64::from(milliseconds) * -10_000)", "i64::from(milliseconds) * -1_000)"),
+    fault("wdf/registry.rs", "unsafe { call_unsafe!(WdfRegistryClose, self.0) };", ""),
+];
