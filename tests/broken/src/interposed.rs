@@ -31,7 +31,9 @@ static TABLE: Table = Table(UnsafeCell::new([None; ENTRIES]));
 /// The index is one of the table's, and `DriverEntry` was called.
 pub unsafe fn genuine(index: usize) -> WDFFUNC {
     // SAFETY: the caller's.
-    unsafe { GENUINE.load(Ordering::Relaxed).add(index).read() }
+    let entry = unsafe { GENUINE.load(Ordering::Relaxed).add(index) };
+    // SAFETY: the framework has filled all of its table.
+    unsafe { entry.read() }
 }
 
 // lld gives its own name to the driver's, and the name to this.

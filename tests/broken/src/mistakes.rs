@@ -1,8 +1,9 @@
 //! The mistakes, each in the place of a call that the driver makes or of a callback that it gets.
 #![allow(
+    clippy::cast_possible_truncation,
     clippy::multiple_unsafe_ops_per_block,
     clippy::undocumented_unsafe_blocks,
-    reason = "what is unsound here is so on purpose"
+    reason = "what is unsound here is so on purpose, and the framework's structures are small"
 )]
 
 use core::ffi::c_void;
@@ -239,8 +240,10 @@ calls! {
         sending(request, options);
         let sent = genuine::WdfRequestSend(request, target, options);
         if is(Variant::ReusesASentRequest) {
-            let mut reuse = WDF_REQUEST_REUSE_PARAMS::default();
-            reuse.Size = size_of_val(&reuse) as ULONG;
+            let mut reuse = WDF_REQUEST_REUSE_PARAMS {
+                Size: const { size_of::<WDF_REQUEST_REUSE_PARAMS>() as ULONG },
+                ..WDF_REQUEST_REUSE_PARAMS::default()
+            };
             let _ = call_unsafe!(WdfRequestReuse, request, &raw mut reuse);
         }
         if is(Variant::TakesARefusalForASend) { 1 } else { sent }
