@@ -95,6 +95,11 @@ impl Windows {
             &["-shared"],
         );
         compile(
+            "elevated.c",
+            &package.join("elevated.exe"),
+            &["-municode", "-ladvapi32"],
+        );
+        compile(
             "disk.c",
             &folder.join("disk.exe"),
             &["-municode", "-lntdll"],
@@ -147,8 +152,13 @@ impl Windows {
     }
 
     fn installed(&self) -> PathBuf {
-        self.folder
-            .join("prefix/drive_c/windows/system32/drivers/resvflt.sys")
+        self.system("drivers/resvflt.sys")
+    }
+
+    /// A file of system32.
+    fn system(&self, name: &str) -> PathBuf {
+        let system = self.folder.join("prefix/drive_c/windows/system32");
+        system.join(name)
     }
 
     /// Which Windows Wine says it is.
@@ -195,10 +205,17 @@ impl Windows {
         self.touched()
     }
 
-    /// Carries out a command line: its exit code, and what it printed.
+    /// Carries out a command line as an administrator: its exit code, and what it printed.
     fn resvctl(&self, line: &str) -> (i32, String) {
-        let mut program = wine(&self.folder, &self.folder.join("package/resvctl.exe"));
+        self.run("elevated.exe", &format!("resvctl.exe {line}"))
+    }
+
+    /// Runs a program of the package's folder, there.
+    fn run(&self, program: &str, line: &str) -> (i32, String) {
+        let package = self.folder.join("package");
+        let mut program = wine(&self.folder, &package.join(program));
         let ended = program
+            .current_dir(&package)
             .args(line.split_whitespace())
             .stderr(Stdio::piped())
             .output()
@@ -285,6 +302,7 @@ fn disk_registry() -> String {
 fn resvctl_under_wine() {
     let windows = Windows::start();
     it_finds_disks_and_says_what_is_wrong(&windows);
+    it_refuses_without_the_full_token(&windows);
     what_it_installs_it_takes_back(&windows);
     what_others_added_stays(&windows);
     newer_windows_is_for_pnputil(&windows);
@@ -335,6 +353,19 @@ fn it_finds_disks_and_says_what_is_wrong(windows: &Windows) {
     let key = format!(r"{SYSTEM}\Enum\{INSTANCE}\Device Parameters");
     let value = windows.reg(&["query", &key, "/v", "ResvFltEnabled"]);
     assert!(value.contains("REG_DWORD    0x1"), "{value}");
+}
+
+/// Where Wine has split tokens, and so starts a program as Windows does from a prompt that is not elevated.
+fn it_refuses_without_the_full_token(windows: &Windows) {
+    let (full, _) = windows.run("elevated.exe", "");
+    if full == 1 {
+        return;
+    }
+    for line in ["verify on", "exclude 0", "install 0 --force"] {
+        let (exit, text) = windows.run("resvctl.exe", line);
+        assert_eq!(exit, 1, "{line}: {text}");
+        assert!(text.contains("Run as administrator"), "{line}: {text}");
+    }
 }
 
 fn what_it_installs_it_takes_back(windows: &Windows) {
@@ -405,6 +436,13 @@ fn what_others_added_stays(windows: &Windows) {
 
 fn newer_windows_is_for_pnputil(windows: &Windows) {
     windows.version("win10");
-    windows.ends("install --dry-run", 1, &["pnputil.exe"]);
+    // Older Wines have no pnputil.
+    let pnputil = windows.system("pnputil.exe").exists();
+    let (exit, told) = if pnputil {
+        (0, r"package\resvflt.inf with pnputil")
+    } else {
+        (1, "pnputil.exe")
+    };
+    windows.ends("install --dry-run", exit, &[told]);
     windows.version("win7");
 }
