@@ -5,12 +5,16 @@
 //! the names of this machine's folders out of the image and its PDB. `Cargo.toml`, `Cargo.lock` and the registry's sources
 //! stay as a developer with the WDK has them, and on Windows nothing of this is used.
 
+pub mod llvm;
+pub mod machine;
 pub mod stage;
 pub mod wrapper;
 
+pub use llvm::Llvm;
+
 use std::fmt::Display;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// What went wrong, told to the person at the terminal.
@@ -81,49 +85,11 @@ impl Architecture {
     }
 
     /// What wdk-build has the compiler define for it, and flags that keep the kernel's registers.
-    fn clang_flags(self) -> &'static [&'static str] {
+    pub(crate) fn clang_flags(self) -> &'static [&'static str] {
         match self {
             Self::Amd64 => &["-D_WIN64", "-D_AMD64_", "-DAMD64", "-mno-sse"],
             Self::Arm64 => &["-D_ARM64_", "-DARM64", "-mgeneral-regs-only"],
         }
-    }
-}
-
-/// The LLVM whose clang, lld-link and libclang are used.
-#[derive(Debug)]
-pub struct Llvm(PathBuf);
-
-impl Llvm {
-    /// `OPEN_KIT_LLVM`, or where Debian's packages put LLVM 19.
-    #[must_use]
-    pub fn find() -> Self {
-        Self(
-            std::env::var_os("OPEN_KIT_LLVM")
-                .map_or_else(|| "/usr/lib/llvm-19".into(), PathBuf::from),
-        )
-    }
-
-    /// One of its programs.
-    #[must_use]
-    pub fn tool(&self, name: &str) -> PathBuf {
-        self.0.join("bin").join(name)
-    }
-
-    /// Where libclang lies.
-    #[must_use]
-    pub fn libraries(&self) -> PathBuf {
-        self.0.join("lib")
-    }
-
-    /// clang, set to compile for the NT kernel.
-    #[must_use]
-    pub fn clang(&self, architecture: Architecture) -> Command {
-        let mut clang = Command::new(self.tool("clang"));
-        clang.arg(format!("--target={}", architecture.target()));
-        clang.args(["-fms-extensions", "-ffreestanding", "-nostdlibinc"]);
-        clang.args(["-D_KERNEL_MODE", "-DKMDF_VERSION_MAJOR=1"]);
-        clang.args(architecture.clang_flags());
-        clang
     }
 }
 

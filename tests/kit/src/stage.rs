@@ -2,6 +2,7 @@
 //!
 //! Files are written only where something differs: their times decide what Cargo builds anew.
 
+use crate::llvm::link;
 use crate::wrapper::NAMES;
 use crate::{Architecture, Error, Llvm, Result, run, write};
 use std::fs;
@@ -122,12 +123,7 @@ pub fn programs(llvm: &Llvm, root: &Path, program: &Path) -> Result<PathBuf> {
         .into_iter()
         .chain([("clang-cl", clang.as_path())])
     {
-        let link = folder.join(name);
-        if fs::read_link(&link).is_ok_and(|old| old == to) {
-            continue;
-        }
-        let _ = fs::remove_file(&link);
-        std::os::unix::fs::symlink(to, &link).map_err(Error::at(&link))?;
+        link(&folder.join(name), to)?;
     }
     Ok(folder)
 }
