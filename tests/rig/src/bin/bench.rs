@@ -1,43 +1,21 @@
 //! `cargo xtask bench`: what the driver costs, beside what is asked of it; writes `target/bench/bench.json`.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use lexopt::prelude::*;
 use rig::bench::{self, Cost, Figures, IMAGE_GOAL, MANY, Time};
 use rig::{image, symbols};
 use serde_json::json;
 
-const USAGE: &str = "bench [--image FILE] [--times FILE] [--by-function | --by-line]";
-
-/// The image, and the times that benches/operations.rs wrote.
-fn options() -> Result<(PathBuf, Option<PathBuf>, Option<bool>), lexopt::Error> {
-    let (mut image, mut times, mut lines) = (image::built(), None, None);
-    let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Long("image") => image = arguments.value()?.into(),
-            Long("times") => times = Some(arguments.value()?.into()),
-            Long("by-function") => lines = Some(false),
-            Long("by-line") => lines = Some(true),
-            other => return Err(other.unexpected()),
-        }
-    }
-    Ok((image, times, lines))
-}
-
 fn main() -> ExitCode {
-    let (image, times, lines) = match options() {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("bench: {error}\nusage: {USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    let ran = match lines {
-        Some(lines) => show_places(&image, lines),
-        None => run(&image, times.as_deref()),
+    let (arguments, _) = commands::program::<commands::Bench>("bench");
+    let image = arguments.image.file.clone();
+    let image = image.unwrap_or_else(image::built);
+    let ran = if arguments.shows_places() {
+        show_places(&image, arguments.by_line)
+    } else {
+        run(&image, arguments.times.as_deref())
     };
     match ran {
         Ok(true) => ExitCode::SUCCESS,

@@ -2,45 +2,19 @@
 
 use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use lexopt::prelude::*;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rig::faults::{self, Options, Report, WalkError};
 use rig::image;
 
-const USAGE: &str = "faults [--image FILE] [--quick] [--only GROUP [--from CASE]]";
-
-fn options() -> Result<Options, lexopt::Error> {
-    let mut options = Options {
-        image: image::built(),
-        quick: false,
-        only: None,
-        from: 0,
-    };
-    let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Long("image") => options.image = arguments.value()?.into(),
-            Long("quick") => options.quick = true,
-            Long("only") => options.only = Some(arguments.value()?.string()?),
-            Long("from") => options.from = arguments.value()?.parse()?,
-            other => return Err(other.unexpected()),
-        }
-    }
-    if options.from != 0 && options.only.is_none() {
-        return Err("--from is a case of one group: --only names it".into());
-    }
-    Ok(options)
-}
-
 fn main() -> ExitCode {
-    let options = match options() {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("faults: {error}\nusage: {USAGE}");
-            return ExitCode::from(2);
-        }
+    let (arguments, quiet) = commands::program::<commands::Faults>("faults");
+    let options = Options {
+        image: arguments.image.file.unwrap_or_else(image::built),
+        quick: arguments.quick,
+        only: arguments.only,
+        from: arguments.from,
     };
-    match walk(&options) {
+    match walk(&options, quiet) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -51,9 +25,12 @@ fn main() -> ExitCode {
 }
 
 /// Walks, and gives the number of cases that don't hold.
-fn walk(options: &Options) -> Result<usize, WalkError> {
+fn walk(options: &Options, quiet: bool) -> Result<usize, WalkError> {
     // Drawn on stderr, and only if that is a terminal.
     let bar = ProgressBar::new(0);
+    if quiet {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {percent:>3} %, {eta} left") {
         bar.set_style(style);
     }
@@ -67,7 +44,9 @@ fn walk(options: &Options) -> Result<usize, WalkError> {
             failures += done.failures.len();
             let (name, about, count) = (group.name, group.about, done.cases);
             let seconds = done.elapsed.as_secs_f32();
-            bar.suspend(|| println!("{name:12} {count:8} cases {seconds:6.1} s  {about}"));
+            if !quiet {
+                bar.suspend(|| println!("{name:12} {count:8} cases {seconds:6.1} s  {about}"));
+            }
         }
     })?;
     bar.finish_and_clear();

@@ -2,23 +2,13 @@
 
 use std::process::ExitCode;
 
-use lexopt::prelude::*;
+use commands::Places;
 use rig::{image, places};
 
-const USAGE: &str = "places [--image FILE] [--json]";
-
-fn run() -> Result<String, Box<dyn std::error::Error>> {
-    let (mut image, mut json) = (image::built(), false);
-    let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Long("image") => image = arguments.value()?.into(),
-            Long("json") => json = true,
-            other => return Err(format!("{}\nusage: {USAGE}", other.unexpected()).into()),
-        }
-    }
+fn run(arguments: Places) -> Result<String, Box<dyn std::error::Error>> {
+    let image = arguments.image.file.unwrap_or_else(image::built);
     let tables = places::play(&image)?;
-    Ok(if json {
+    Ok(if arguments.json {
         places::json(&tables)
     } else {
         places::page(&tables)
@@ -26,7 +16,8 @@ fn run() -> Result<String, Box<dyn std::error::Error>> {
 }
 
 fn main() -> ExitCode {
-    match run() {
+    let (arguments, _) = commands::program("places");
+    match run(arguments) {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS

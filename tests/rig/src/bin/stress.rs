@@ -1,50 +1,26 @@
 //! `cargo xtask stress`: stresses the built driver and says what was done to it.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lexopt::prelude::*;
+use commands::Stress;
 use rig::image;
 use rig::stress::{self, Load};
 
-const USAGE: &str = "stress [--image FILE] [--seconds N] [--disks N] [--threads N] [--seed N]";
-
-fn options() -> Result<(PathBuf, Load), lexopt::Error> {
-    let mut image = image::built();
-    let mut load = Load {
-        time: Duration::from_secs(30),
-        disks: 16,
-        threads: 8,
-        seed: 1,
-    };
-    let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Long("image") => image = arguments.value()?.into(),
-            Long("seconds") => load.time = Duration::from_secs(arguments.value()?.parse()?),
-            Long("disks") => load.disks = arguments.value()?.parse::<usize>()?.max(1),
-            Long("threads") => load.threads = arguments.value()?.parse::<usize>()?.max(1),
-            Long("seed") => load.seed = arguments.value()?.parse()?,
-            other => return Err(other.unexpected()),
-        }
-    }
-    Ok((image, load))
-}
-
 fn main() -> ExitCode {
-    let (image, load) = match options() {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("stress: {error}\nusage: {USAGE}");
-            return ExitCode::from(2);
-        }
+    let (arguments, quiet) = commands::program::<Stress>("stress");
+    let image = arguments.image.file.unwrap_or_else(image::built);
+    let load = Load {
+        time: Duration::from_secs(arguments.seconds),
+        disks: usize::try_from(arguments.disks).unwrap_or(1),
+        threads: usize::try_from(arguments.threads).unwrap_or(1),
+        seed: arguments.seed,
     };
     let (disks, threads, seconds) = (load.disks, load.threads, load.time.as_secs());
-    eprintln!(
-        "{threads} threads on {disks} disks for {seconds} s, seed {}",
-        load.seed
-    );
+    if !quiet {
+        let seed = load.seed;
+        eprintln!("{threads} threads on {disks} disks for {seconds} s, seed {seed}");
+    }
     match stress::run(&image, load) {
         Ok(counts) => {
             println!(

@@ -38,7 +38,7 @@ const CRATES: [(&str, &[&str]); 4] = [
             "object",
             "libc",
             "serde_json",
-            "lexopt",
+            "clap",
             "indicatif",
             "maud",
         ],
