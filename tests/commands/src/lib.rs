@@ -50,6 +50,8 @@ pub enum Command {
     Fuzz(Fuzz),
     /// Count and time what each request costs
     Bench(Bench),
+    /// Try one-line faults of the driver against the rig's tests: long
+    Mutants(Mutants),
     /// Run libiscsi's own tests of RESERVE(6), and the same through the driver
     Reserve6(Reserve6),
     /// Show what each place in the disk stack sees of each request
@@ -224,6 +226,14 @@ impl Bench {
     pub fn shows_places(&self) -> bool {
         self.by_function || self.by_line
     }
+}
+
+/// `cargo xtask mutants`.
+#[derive(Args, Debug)]
+pub struct Mutants {
+    /// The faults alone whose file or text contains this
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
 }
 
 /// `cargo xtask reserve6`.

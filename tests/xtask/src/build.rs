@@ -2,15 +2,16 @@
 
 use crate::End;
 use crate::packages::{self, Need};
-use open_kit::{Architecture, Error, Llvm, Result, run, stage, wrapper};
+pub use crate::progress::timed;
+use crate::progress::{self, run};
+use commands::Build;
+use open_kit::llvm::{FOLDER, Llvm};
+use open_kit::{Architecture, Error, Result, stage, wrapper};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
-/// What the driver is built for, unless another processor is asked for.
-pub const TARGET: &str = Architecture::Amd64.target();
 const DRIVER: [&str; 1] = ["--package=resvflt"];
 const BROKEN: [&str; 2] = [TESTS, "--package=resvflt-broken"];
 
@@ -34,7 +35,7 @@ pub enum Profile {
 }
 
 /// Which compiler builds the driver.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// The toolchain that runs xtask has the Windows target.
     Toolchain,
@@ -43,30 +44,11 @@ pub enum Lane {
 }
 
 impl Lane {
-    /// The better one of those that need no download of a toolchain.
-    pub fn choose() -> Self {
-        Self::choose_for(TARGET)
-    }
-
-    /// As [`Lane::choose`], for another target.
-    pub fn choose_for(target: &str) -> Self {
-        let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let libraries = Command::new(rustc)
-            .args(["--print", "target-libdir", "--target", target])
-            .output();
-        let libraries = libraries.map_or_else(
-            |_| String::new(),
-            |o| String::from_utf8_lossy(&o.stdout).into_owned(),
-        );
-        let mut files = fs::read_dir(libraries.trim())
-            .into_iter()
-            .flatten()
-            .flatten();
-        let has_core = files.any(|f| f.file_name().to_string_lossy().starts_with("libcore-"));
-        if has_core {
-            Self::Toolchain
-        } else {
-            Self::Debian
+    /// For a target beside the driver's: this lane, if its compiler has that target, too.
+    pub fn own(self, target: &str) -> Self {
+        match self {
+            Self::Toolchain if toolchain_has(target) => self,
+            _ => Self::Debian,
         }
     }
 
@@ -124,7 +106,7 @@ impl Checkout {
         Self {
             root,
             lane,
-            llvm: Llvm::find(),
+            llvm: packages::llvm().cloned().unwrap_or_else(Llvm::find),
             architecture: Architecture::Amd64,
         }
     }
@@ -226,6 +208,7 @@ impl Checkout {
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env("CARGO_TARGET_DIR", &target)
+            .env(FOLDER, self.llvm.folder())
             .env("LIBCLANG_PATH", self.llvm.libraries())
             .env("RUSTC_WRAPPER", programs.join("rustc"))
             .env(format!("CC_{target_name}"), programs.join("clang-cl"))
@@ -272,17 +255,16 @@ fn has_wdk() -> bool {
     env::var_os("WDKContentRoot").is_some()
 }
 
-/// Says what begins, does it, says how long it took.
-pub fn timed<T>(what: &str, detail: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    eprintln!("{what}{detail} ...");
-    let start = Instant::now();
-    let result = work();
-    let outcome = if result.is_ok() { "done" } else { "failed" };
-    eprintln!(
-        "{what}: {outcome} in {:.0} s",
-        start.elapsed().as_secs_f32()
-    );
-    result
+/// True if the toolchain has `core` for the target.
+fn toolchain_has(target: &str) -> bool {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let said = Command::new(rustc)
+        .args(["--print", "target-libdir", "--target", target])
+        .output();
+    let folder = said.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned());
+    let files = fs::read_dir(folder.unwrap_or_default());
+    let mut files = files.into_iter().flatten().flatten();
+    files.any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
 }
 
 /// Where an architecture's driver package is put together, below the checkout.
@@ -317,24 +299,27 @@ pub fn build_for(
     })
 }
 
-pub fn command_broken() -> Result<End> {
-    let lane = Lane::choose();
-    if !packages::ensure(&[Need::Build], lane)? {
+/// `cargo xtask build`.
+pub fn command(arguments: &Build, architecture: Architecture) -> Result<End> {
+    let needs = [Need::Build, Need::of(architecture)];
+    let Some(lane) = packages::ensure(&needs)? else {
         return Ok(End::Missing);
-    }
-    let checkout = Checkout::at(root(), lane);
-    let image = timed("building the driver's broken variants", "", || {
-        checkout.build_broken()
-    })?;
+    };
+    let image = if arguments.broken {
+        let checkout = Checkout::at(root(), lane);
+        timed("building the driver's broken variants", "", || {
+            checkout.build_broken()
+        })?
+    } else {
+        let profile = if arguments.dev {
+            Profile::Dev
+        } else {
+            Profile::Release
+        };
+        let quiet = progress::is_quiet().then_some("--quiet");
+        let lane = lane.own(architecture.target());
+        build_for(architecture, lane, profile, quiet.as_slice())?
+    };
     println!("{}", image.display());
-    Ok(End::Good)
-}
-
-pub fn command(architecture: Architecture, profile: Profile) -> Result<End> {
-    let lane = Lane::choose_for(architecture.target());
-    if !packages::ensure(&[Need::Build], lane)? {
-        return Ok(End::Missing);
-    }
-    println!("{}", build_for(architecture, lane, profile, &[])?.display());
     Ok(End::Good)
 }

@@ -1,16 +1,23 @@
 //! `cargo xtask fuzz`: the targets of tests/fuzz, for a while; without the program cargo-fuzz, and without nightly Rust.
 
 use crate::End;
-use crate::build::{self, Lane, Profile};
+use crate::build::{self, Profile};
 use crate::packages::{self, Need};
-use open_kit::{Error, Llvm, Result, run};
-use std::env;
+use crate::progress::{run, tell};
+use crate::rig;
+use commands::{Fuzz, FuzzTarget};
+use open_kit::llvm::Llvm;
+use open_kit::{Error, Result};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 /// Each target, and how many inputs of it take a few seconds.
-const TARGETS: [(&str, u32); 3] = [("sense", 600_000), ("operation", 300_000), ("query", 6_000)];
+const TARGETS: [(FuzzTarget, &str, u32); 3] = [
+    (FuzzTarget::Sense, "sense", 600_000),
+    (FuzzTarget::Operation, "operation", 300_000),
+    (FuzzTarget::Query, "query", 6_000),
+];
 
 /// Where the rig runs. Named, so that build scripts and macros are not instrumented.
 const HOST: &str = "x86_64-unknown-linux-gnu";
@@ -25,13 +32,14 @@ const COVERAGE: &str = "-Cpasses=sancov-module \
 
 /// Cargo in the targets' own workspace.
 fn cargo(command: &str) -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let llvm = packages::llvm().cloned().unwrap_or_else(Llvm::find);
+    let mut cargo = rig::cargo();
     cargo
         .current_dir(build::root().join("tests/fuzz"))
         .env("CARGO_TARGET_DIR", folder())
         .env("RUSTFLAGS", COVERAGE)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env("CXX", Llvm::find().tool("clang++"))
+        .env("CXX", llvm.tool("clang++"))
         .arg(command);
     cargo
 }
@@ -50,7 +58,7 @@ pub fn lint() -> Result<()> {
 /// The same inputs each time, those of tests/fuzz/seeds first.
 pub fn briefly() -> Result<()> {
     compile()?;
-    for (target, runs) in TARGETS {
+    for (_, target, runs) in TARGETS {
         let corpus = corpus(target);
         let _ = fs::remove_dir_all(&corpus);
         fuzz(
@@ -95,7 +103,7 @@ fn fuzz(target: &str, options: &[&str]) -> Result<()> {
     };
     if output.status.success() {
         let runs = figure("stat::number_of_executed_units:");
-        eprintln!("{target}: {runs} inputs, nothing found");
+        tell(&format!("{target}: {runs} inputs, nothing found"));
         return Ok(());
     }
     // Without the lines on the way.
@@ -105,20 +113,16 @@ fn fuzz(target: &str, options: &[&str]) -> Result<()> {
 }
 
 /// Runs one target, or all, for so many seconds each, from where the last time has ended.
-pub fn command(only: Option<&str>, seconds: &str) -> Result<End> {
-    let wanted = |(target, _): &(&'static str, u32)| only.is_none_or(|only| only == *target);
-    let targets: Vec<_> = TARGETS.into_iter().filter(wanted).collect();
-    if targets.is_empty() || seconds.parse::<u32>().is_err() {
-        return Err(Error::new("fuzz [sense|operation|query] [--seconds N]"));
-    }
-    let lane = Lane::choose();
-    if !packages::ensure(&[Need::Build], lane)? {
+pub fn command(arguments: &Fuzz) -> Result<End> {
+    let Some(lane) = packages::ensure(&[Need::Build])? else {
         return Ok(End::Missing);
-    }
+    };
     build::build(lane, Profile::Release, &["--quiet"])?;
-    compile()?;
-    for (target, _) in targets {
-        fuzz(target, &[&format!("-max_total_time={seconds}")])?;
+    build::timed("building the fuzz targets", "", compile)?;
+    let seconds = format!("-max_total_time={}", arguments.seconds);
+    let wanted = |target| arguments.target.is_none_or(|only| only == target);
+    for (_, name, _) in TARGETS.into_iter().filter(|(target, ..)| wanted(*target)) {
+        fuzz(name, &[&seconds])?;
     }
     Ok(End::Good)
 }

@@ -1,47 +1,30 @@
 //! `cargo xtask …`: the project's one front door.
 //!
-//! Builds the driver, shows it, tests everything. It depends on little: it is the first thing that a newcomer compiles.
+//! Builds the driver, shows it, tests everything. Every command line is understood as a whole before anything is built
+//! ([`commands`]). It depends on little: it is the first thing that a newcomer compiles.
 
 #[cfg(windows)]
 compile_error!("on Windows the WDK builds the driver: cargo build, or cargo make (Makefile.toml)");
 
 mod build;
+mod choose;
 mod fuzz;
 mod mutants;
 mod package;
 mod packages;
 mod pictures;
+mod progress;
 mod report;
 mod resvctl;
 mod rig;
 mod test;
 
+use clap::FromArgMatches as _;
+use commands::{Arch, Command, Target, Xtask, handed_on};
 use open_kit::{Architecture, Error, Result};
+use rig::Program;
+use std::ffi::OsString;
 use std::process::ExitCode;
-
-const USAGE: &str = "\
-usage: cargo xtask <command>
-  build [--dev | --arch arm64]               target/package/resvflt.sys and its PDB
-  build --broken                             target/broken/resvflt.sys: a mistake for each rule of the rig
-  package [--arch arm64] [--test-sign]       the driver package: target/package, or target/test-signed; -arm64
-  demo [--target embedded|iscsi] [--json]    two nodes want one disk; builds the driver first if need be
-  faults [--quick]                           every fault at every step; --only NAME --from N repeats a case
-  stress [--seconds N] [--seed N]            many disks and threads at once
-  fuzz [TARGET] [--seconds N]                sense data, the operation's machine, the driver's state query
-  bench                                      what each request costs: instructions, calls, commands, time
-  mutants [--only TEXT]                      whether the rig's tests notice faults in the driver; long
-  reserve6 [--json]                          libiscsi's own tests of RESERVE(6), and the same through the driver
-  places [--json]                            what each place in the disk stack sees; prints docs/places.md
-  pictures                                   draws docs/*.pikchr as SVG
-  report [--full] [--no-bench]               one page of all that was measured: target/report/index.html
-  test                                       formatting, lints, build, all tests, reproducibility";
-
-/// What `--arch` names.
-fn architecture(name: &str) -> Result<Architecture> {
-    let all = Architecture::ALL;
-    let known = all.into_iter().find(|a| a.name() == name);
-    known.ok_or_else(|| Error::new(format!("--arch {name}: amd64 and arm64 are known")))
-}
 
 /// How a command ended.
 enum End {
@@ -56,7 +39,13 @@ fn main() -> ExitCode {
     if let Some(status) = open_kit::wrapper::main() {
         return ExitCode::from(u8::try_from(status).unwrap_or(1));
     }
-    match command(&std::env::args().skip(1).collect::<Vec<_>>()) {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let matches = match commands::read(&words) {
+        Ok(matches) => matches,
+        Err(refusal) => return ExitCode::from(refusal.tell()),
+    };
+    let read = Xtask::from_arg_matches(&matches).map_err(|error| Error::new(error.to_string()));
+    match read.and_then(|xtask| command(&xtask, &words)) {
         Ok(End::Good) => ExitCode::SUCCESS,
         Ok(End::Bad) => ExitCode::FAILURE,
         Ok(End::Missing) => ExitCode::from(2),
@@ -67,45 +56,47 @@ fn main() -> ExitCode {
     }
 }
 
-fn command(arguments: &[String]) -> Result<End> {
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments[..] {
-        ["build"] => build::command(Architecture::Amd64, build::Profile::Release),
-        ["build", "--dev"] => build::command(Architecture::Amd64, build::Profile::Dev),
-        ["build", "--arch", name] => build::command(architecture(name)?, build::Profile::Release),
-        ["build", "--broken"] => build::command_broken(),
-        ["package", ref rest @ ..] => {
-            let (test_sign, rest) = match rest {
-                [rest @ .., "--test-sign"] | ["--test-sign", rest @ ..] => (true, rest),
-                rest => (false, rest),
-            };
-            match rest {
-                [] => package::command(Architecture::Amd64, test_sign),
-                ["--arch", name] => package::command(architecture(name)?, test_sign),
-                _ => Err(not_understood(&arguments)),
-            }
-        }
-        [
-            program @ ("bench" | "demo" | "faults" | "places" | "reserve6" | "stress"),
-            ref rest @ ..,
-        ] => rig::command(program, rest),
-        ["fuzz"] => fuzz::command(None, "60"),
-        ["fuzz", "--seconds", seconds] => fuzz::command(None, seconds),
-        ["fuzz", target] => fuzz::command(Some(target), "60"),
-        ["fuzz", target, "--seconds", seconds] => fuzz::command(Some(target), seconds),
-        ["mutants"] => mutants::command(None),
-        ["mutants", "--only", only] => mutants::command(Some(only)),
-        ["pictures"] => pictures::command(),
-        ["report", ref rest @ ..] => report::command(rest),
-        ["test"] => test::command(),
-        ["help" | "--help" | "-h"] => {
-            println!("{USAGE}");
-            Ok(End::Good)
-        }
-        _ => Err(not_understood(&arguments)),
+/// What `--arch` names.
+fn architecture(named: Arch) -> Architecture {
+    match named {
+        Arch::Amd64 => Architecture::Amd64,
+        Arch::Arm64 => Architecture::Arm64,
     }
 }
 
-fn not_understood(arguments: &[&str]) -> Error {
-    Error::new(format!("not understood: {}\n{USAGE}", arguments.join(" ")))
+fn command(xtask: &Xtask, words: &[OsString]) -> Result<End> {
+    if xtask.quiet {
+        progress::be_quiet();
+    }
+    let program = |name, image, iscsi| Program {
+        name,
+        image,
+        iscsi,
+        words: handed_on(words, name),
+    };
+    let no_more = |_: &std::path::Path| Ok(Vec::new());
+    match &xtask.command {
+        Command::Build(arguments) => build::command(arguments, architecture(arguments.arch)),
+        Command::Package(arguments) => {
+            package::command(architecture(arguments.arch), arguments.test_sign)
+        }
+        Command::Demo(demo) => {
+            program("demo", &demo.image, demo.target == Target::Iscsi).command(no_more)
+        }
+        Command::Faults(faults) => program("faults", &faults.image, false).command(no_more),
+        Command::Stress(stress) => program("stress", &stress.image, false).command(no_more),
+        Command::Fuzz(arguments) => fuzz::command(arguments),
+        Command::Bench(bench) => program("bench", &bench.image, false).command(|image| {
+            if bench.times.is_some() || bench.shows_places() {
+                return Ok(Vec::new());
+            }
+            Ok(vec!["--times".into(), rig::time(image)?.into()])
+        }),
+        Command::Reserve6(reserve6) => program("reserve6", &reserve6.image, true).command(no_more),
+        Command::Places(places) => program("places", &places.image, false).command(no_more),
+        Command::Mutants(arguments) => mutants::command(arguments),
+        Command::Pictures => pictures::command(),
+        Command::Report(report) => report::command(report, handed_on(words, "report")),
+        Command::Test => test::command(),
+    }
 }

@@ -7,6 +7,7 @@
 mod list;
 
 use crate::End;
+use commands::Mutants;
 use crate::build::{self, Checkout, Lane, Profile, TESTS, timed};
 use crate::packages::{self, Need};
 use crate::rig::cargo;
@@ -72,11 +73,11 @@ enum Fate {
 }
 
 /// Tries all faults, or those whose file or text contains `only`.
-pub fn command(only: Option<&str>) -> Result<End> {
-    let lane = Lane::choose();
-    if !packages::ensure(&[Need::Build], lane)? {
+pub fn command(arguments: &Mutants) -> Result<End> {
+    let Some(lane) = packages::ensure(&[Need::Build])? else {
         return Ok(End::Missing);
-    }
+    };
+    let only = arguments.only.as_deref();
     let wanted = |fault: &&Fault| {
         only.is_none_or(|only| {
             [fault.file, fault.old, fault.new]

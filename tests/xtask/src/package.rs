@@ -1,7 +1,7 @@
 //! The driver package: what Windows installs, and test-signed where asked for.
 
 use crate::End;
-use crate::build::{self, Lane, Profile, root, timed};
+use crate::build::{self, Profile, root, timed};
 use crate::packages::{self, Need};
 use crate::resvctl;
 use driver_package::catalog::{self, Catalog};
@@ -20,17 +20,18 @@ const CATALOG: &str = "resvflt.cat";
 
 /// Builds all of the package and says what it holds and what it lacks.
 pub fn command(architecture: Architecture, test_sign: bool) -> Result<End> {
-    let lane = Lane::choose_for(architecture.target());
     let needs = [
         (true, Need::Build),
+        (true, Need::of(architecture)),
         (architecture == Architecture::Amd64, Need::Windows),
         (test_sign, Need::Sign),
     ];
     let needs: Vec<_> = needs.iter().filter(|n| n.0).map(|n| n.1).collect();
-    if !packages::ensure(&needs, lane)? {
+    let Some(lane) = packages::ensure(&needs)? else {
         return Ok(End::Missing);
-    }
-    build::build_for(architecture, lane, Profile::Release, &["--quiet"])?;
+    };
+    let own = lane.own(architecture.target());
+    build::build_for(architecture, own, Profile::Release, &["--quiet"])?;
     if architecture == Architecture::Amd64 {
         resvctl::build(lane)?;
     }

@@ -1,10 +1,12 @@
 //! The page of what the built driver did: `target/report/index.html`, with what goes into it beside the rig's own run.
 
 use crate::End;
-use crate::build::{self, Lane, Profile, TESTS, timed};
+use crate::build::{self, Lane, Profile, timed};
 use crate::packages::{self, Need};
 use crate::rig;
+use commands::Report;
 use open_kit::{Error, Result, write};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,40 +14,43 @@ use std::process::Command;
 const BENCH: &str = "target/bench/bench.json";
 const MODEL: &str = "target/report/model.txt";
 
-/// `--full` walks all faults, `--no-bench` leaves the costs as they were last measured, `--only PART` prints a part's data.
-pub fn command(arguments: &[&str]) -> Result<End> {
-    let lane = Lane::choose();
-    if !packages::ensure(&[Need::Build, Need::Iscsi], lane)? {
+/// `cargo xtask report`; `words` are its arguments as they were written.
+pub fn command(arguments: &Report, words: &[OsString]) -> Result<End> {
+    let Some(lane) = packages::ensure(&[Need::Build, Need::Iscsi])? else {
         return Ok(End::Missing);
-    }
-    let image = build::build(lane, Profile::Release, &["--quiet"])?;
-    let passed_on = arguments
-        .iter()
-        .filter(|argument| **argument != "--no-bench");
-    let mut report = rig::cargo();
-    report
-        .args(["run", "--quiet", "--locked", TESTS, "--package=rig"])
-        .args(["--features=report,iscsi", "--bin=report", "--", "--image"])
-        .arg(&image)
-        .args(passed_on);
-    if !arguments.contains(&"--only") {
-        let bench = build::root().join(BENCH);
-        if !arguments.contains(&"--no-bench") && !is_of(&bench, &image) {
-            rig::command("bench", &[])?;
-        }
-        let model = timed("checking the model", "", model)?;
-        report.args(["--targets", "--compiler", &compiler(lane)]);
-        report.arg("--model").arg(model);
-        if bench.exists() {
-            report.arg("--bench").arg(bench);
-        }
-    }
-    let status = report.status().map_err(Error::at(Path::new("cargo")))?;
-    Ok(if status.success() {
-        End::Good
+    };
+    let mut all: Vec<OsString> = Vec::new();
+    let image = if let Some(image) = &arguments.image.file {
+        image.clone()
     } else {
-        End::Bad
-    })
+        let image = build::build(lane, Profile::Release, &["--quiet"])?;
+        all.extend(["--image".into(), image.clone().into()]);
+        image
+    };
+    if arguments.only.is_none() {
+        all.push("--targets".into());
+        if arguments.compiler.is_none() {
+            all.extend(["--compiler".into(), compiler(lane).into()]);
+        }
+        if arguments.bench.is_none() {
+            let bench = build::root().join(BENCH);
+            if !arguments.no_bench && !is_of(&bench, &image) {
+                let words = ["--image".into(), image.clone().into(), "--times".into()];
+                let words = [&words[..], &[rig::time(&image)?.into()]].concat();
+                rig::run("bench", "--features=", &words)?;
+            }
+            if bench.exists() {
+                all.extend(["--bench".into(), bench.into()]);
+            }
+        }
+        if arguments.model.is_none() {
+            let model = timed("checking the model", "", model)?;
+            all.extend(["--model".into(), model.into()]);
+        }
+    }
+    // `--no-bench` and `--bench` exclude each other, also where it is this program that names the file.
+    all.extend(words.iter().filter(|word| *word != "--no-bench").cloned());
+    rig::run("report", "--features=report,iscsi", &all)
 }
 
 /// The compiler that builds the driver, in its own words.

@@ -1,14 +1,13 @@
 //! Builds the node's command line, driver/resvctl, for Windows.
 
-use crate::build::{self, Lane, root, timed};
-use open_kit::{Error, Result, run};
+use crate::build::{Lane, root, timed};
+use crate::choose::{GNU as TARGET, MSVC};
+use crate::progress::run;
+use open_kit::{Error, Result};
 use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-
-/// MinGW links it: the MSVC target's libraries are not to be had off Windows.
-const TARGET: &str = "x86_64-pc-windows-gnu";
 
 /// Builds `target/package/resvctl.exe`; its path. The packages are those of `Need::Windows`.
 pub fn build(lane: Lane) -> Result<PathBuf> {
@@ -39,18 +38,9 @@ pub fn check(lane: Lane) -> Result<()> {
     let mut check = cargo(lane, "cargo");
     check
         .args(["check", "--quiet", "--locked", "--release"])
-        .args(["--workspace", "--exclude=resvflt", "--target"])
-        .arg(build::TARGET)
+        .args(["--workspace", "--exclude=resvflt", "--target", MSVC])
         .args(std(lane));
     run(&mut check)
-}
-
-/// The driver's lane, if its compiler has this target, too.
-fn own(lane: Lane) -> Lane {
-    match lane {
-        Lane::Toolchain => Lane::choose_for(TARGET),
-        Lane::Debian => lane,
-    }
 }
 
 fn cargo(lane: Lane, program: &str) -> Command {
@@ -62,7 +52,7 @@ fn cargo(lane: Lane, program: &str) -> Command {
         format!("--remap-path-prefix={}=/resvflt", root().display()),
         "-Clink-arg=-Wl,--no-insert-timestamp".into(),
     ];
-    let mut cargo = own(lane).program(program);
+    let mut cargo = lane.own(TARGET).program(program);
     cargo
         .current_dir(root())
         .env_remove("RUSTFLAGS")
@@ -88,7 +78,7 @@ fn flags(lane: Lane) -> impl Iterator<Item = &'static str> {
 
 /// The standard library, where it is built with the program.
 fn std(lane: Lane) -> &'static [&'static str] {
-    match own(lane) {
+    match lane.own(TARGET) {
         Lane::Toolchain => &[],
         Lane::Debian => &["-Zbuild-std=std,panic_abort"],
     }

@@ -5,13 +5,15 @@ use crate::build::{self, Checkout, Lane, Profile, TESTS, timed};
 use crate::fuzz;
 use crate::package;
 use crate::packages::{self, Need};
+use crate::progress::{is_drawn_or_quiet, is_quiet, pass_on, run, say, tell, warn};
 use crate::resvctl;
-use open_kit::{Architecture, Error, Llvm, Result, run, write};
-use std::env;
+use crate::rig::cargo;
+use open_kit::{Architecture, Error, Result, write};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
 /// Both workspaces, each with all of its tests: of the host's code, of the built driver and program, and over a real
 /// iSCSI target.
@@ -34,7 +36,7 @@ struct Tally {
 impl Tally {
     fn check(&mut self, what: &str, work: impl FnOnce() -> Result<()>) {
         if let Err(error) = timed(what, "", work) {
-            eprintln!("xtask: {what}: {error}");
+            warn(&format!("xtask: {what}: {error}"));
             self.failed += 1;
         }
     }
@@ -50,18 +52,18 @@ impl Tally {
 }
 
 pub fn command() -> Result<End> {
-    let lane = Lane::choose();
     let needs = [
         Need::Build,
+        Need::Arm64,
         Need::Iscsi,
         Need::Sign,
         Need::Lint,
         Need::Windows,
         Need::Wine,
     ];
-    if !packages::ensure(&needs, lane)? {
+    let Some(lane) = packages::ensure(&needs)? else {
         return Ok(End::Missing);
-    }
+    };
     let mut tally = Tally::default();
     tally.check("formatting", || {
         run(cargo().args(["fmt", "--all", "--check"]))?;
@@ -101,30 +103,23 @@ pub fn command() -> Result<End> {
     tally.check("clippy on the fuzz targets", fuzz::lint);
     supply_chain(&mut tally);
     tally.check("the packages, test-signed", || {
-        let lane = Lane::choose_for(Architecture::Arm64.target());
+        let lane = lane.own(Architecture::Arm64.target());
         build::build_for(Architecture::Arm64, lane, Profile::Release, &["--quiet"])?;
         for architecture in Architecture::ALL {
             package::sign(architecture, &package::complete(architecture)?)?;
         }
         Ok(())
     });
-    for workspace in WORKSPACES {
-        tests(workspace, &mut tally)?;
+    for (workspace, name) in WORKSPACES.into_iter().zip(["", " of kit and rig"]) {
+        timed(&format!("the tests{name}"), "", || {
+            tests(workspace, &mut tally)
+        })?;
     }
     tally.check("fuzzing for a moment", fuzz::briefly);
     tally.check("the same bytes from another folder", || {
         same_bytes_elsewhere(lane)
     });
     Ok(tally.end())
-}
-
-/// The toolchain's Cargo.
-fn cargo() -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .current_dir(build::root())
-        .env("LIBCLANG_PATH", Llvm::find().libraries());
-    cargo
 }
 
 /// Clippy sees to the unsafe blocks below `driver/wdf`: one operation and a SAFETY line each.
@@ -170,7 +165,7 @@ fn supply_chain(tally: &mut Tally) {
             run(cargo().args(deny).args([TESTS, "check"]))
         });
     } else {
-        eprintln!("licences and advisories: not checked, cargo-deny is not installed");
+        tell("licences and advisories: not checked, cargo-deny is not installed");
     }
 }
 
@@ -181,12 +176,17 @@ fn tests(workspace: &[&str], tally: &mut Tally) -> Result<()> {
         .args(["test", "--locked", "--no-fail-fast"])
         .args(workspace)
         .stdout(Stdio::piped());
+    if is_drawn_or_quiet() {
+        cargo.stderr(Stdio::piped());
+    }
     cargo.env(
         "RESVFLT_SYS",
         build::root().join("target/package/resvflt.sys"),
     );
     let mut child = cargo.spawn().map_err(Error::at(Path::new("cargo")))?;
     let before = tally.failed;
+    let err = child.stderr.take();
+    let err = thread::spawn(|| pass_on(err, |line| !is_quiet() || is_told_quietly(line)));
     for line in child
         .stdout
         .take()
@@ -195,17 +195,37 @@ fn tests(workspace: &[&str], tally: &mut Tally) -> Result<()> {
         .flat_map(BufRead::lines)
         .map_while(std::io::Result::ok)
     {
-        println!("{line}");
+        if !is_quiet() || is_told_quietly(&line) {
+            say(&line);
+        }
         if let Some(result) = line.strip_prefix("test result: ") {
             tally.passed += count(result, " passed");
             tally.failed += count(result, " failed");
         }
     }
+    let _ = err.join();
     let status = child.wait().map_err(Error::at(Path::new("cargo")))?;
     if !status.success() && tally.failed == before {
         tally.failed += 1; // A test program did not compile, or died before it could say its result.
     }
     Ok(())
+}
+
+/// What is shown of the test programs with `--quiet`: what does not say that all is well.
+fn is_told_quietly(line: &str) -> bool {
+    let well = [
+        "test result: ok",
+        "running ",
+        "Doc-tests ",
+        "Running ",
+        "Compiling ",
+        "Finished ",
+        "Building ",
+    ];
+    let passed =
+        line.starts_with("test ") && (line.ends_with("... ok") || line.ends_with("... ignored"));
+    let line = line.trim_start();
+    !(line.is_empty() || passed || well.iter().any(|start| line.starts_with(start)))
 }
 
 /// The number before `word`.
