@@ -45,7 +45,10 @@ pub fn play(file: &Path, bytes: &[u8], script: &str, schedule: Schedule) -> Resu
             continue;
         }
         let result = match words[0] {
-            "bg" => play.in_background(&words[1..]),
+            "bg" => {
+                play.in_background(&words[1..]);
+                Ok(())
+            }
             _ => play.command(&words),
         };
         result.map_err(|why| format!("line {number}, {line:?}: {why}"))?;
@@ -125,7 +128,7 @@ impl Play {
         (&raw const self.background) as usize
     }
 
-    fn in_background(self: &Arc<Self>, words: &[&str]) -> Result<(), String> {
+    fn in_background(self: &Arc<Self>, words: &[&str]) {
         self.background.fetch_add(1, Ordering::Relaxed);
         let words: Vec<String> = words.iter().map(ToString::to_string).collect();
         let play = Arc::clone(self);
@@ -138,7 +141,6 @@ impl Play {
             play.world.wake(play.key());
         };
         self.world.spawn("background", irql::PASSIVE, Box::new(job));
-        Ok(())
     }
 
     fn node(&self) -> Result<Arc<Node>, String> {
@@ -151,7 +153,7 @@ impl Play {
         let rest = &words[1..];
         match (words[0], rest) {
             ("reg", [name, value]) => {
-                self.set(name, u32::try_from(number(value)?).unwrap_or(u32::MAX))
+                self.set(name, u32::try_from(number(value)?).unwrap_or(u32::MAX));
             }
             ("regtype", [kind, length]) => self.set_type(number(kind)?, number(length)?),
             ("regopen", [status]) => self.hive.refuse(status_of(status)?),

@@ -74,7 +74,7 @@ pub fn play(file: &Path, bytes: &[u8], seed: u64) -> Result<Ends, NodeError> {
             for _ in 0..CALLS {
                 let code = [RESERVE, RELEASE][random.below(2)];
                 let when = random.below(4);
-                let note = |pending: &Arc<Pending>| {
+                let before_it_is_sent = |pending: &Arc<Pending>| {
                     let pending = Arc::clone(pending);
                     lock(&calls).push(Arc::clone(&pending));
                     match when {
@@ -91,7 +91,7 @@ pub fn play(file: &Path, bytes: &[u8], seed: u64) -> Result<Ends, NodeError> {
                         _ => {}
                     }
                 };
-                let pending = node.start_noting(&stack, &Call::ioctl(code), note);
+                let pending = node.start_noting(&stack, &Call::ioctl(code), before_it_is_sent);
                 if random.below(2) == 0 {
                     pending.wait();
                 }

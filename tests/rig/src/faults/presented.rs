@@ -264,13 +264,13 @@ impl Scene {
             let (node, stack) = (Arc::clone(&self.node), Arc::clone(&self.stack));
             let seen = Arc::clone(&self.seen);
             move || {
-                let note = |pending: &Arc<Pending>| {
+                let before_it_is_sent = |pending: &Arc<Pending>| {
                     if cancelled {
                         pending.cancel();
                     }
                     lock(&seen.arrived).push((command, cancelled, Arc::clone(pending)));
                 };
-                node.start_noting(&stack, &Call::ioctl(code), note);
+                node.start_noting(&stack, &Call::ioctl(code), before_it_is_sent);
                 world::current().world.wake(seen.key());
             }
         };
@@ -302,12 +302,12 @@ impl Scene {
 
     fn operate(&self, plan: Plan, arrivals: bool) -> Ends {
         let (node, stack) = (&self.node, &self.stack);
-        let note = |pending: &Arc<Pending>| {
+        let before_it_is_sent = |pending: &Arc<Pending>| {
             if plan.fate == Fate::CameCancelled {
                 pending.cancel();
             }
         };
-        let first = node.start_noting(stack, &Call::ioctl(RESERVE), note);
+        let first = node.start_noting(stack, &Call::ioctl(RESERVE), before_it_is_sent);
         let second = node.start(stack, &Call::ioctl(RELEASE));
         *lock(&self.seen.waits) = true;
         match plan.fate {
