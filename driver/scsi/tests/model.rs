@@ -1194,7 +1194,7 @@ const DOUBLES: World = World {
     attentions: 0,
     failures: 0,
     hangs: 0,
-    doubles: 2,
+    doubles: 1,
     ..WORLD
 };
 
