@@ -1,213 +1,124 @@
 //! `install` and `uninstall`: puts the filter into the disks' stacks, and takes exactly that back.
 //!
-//! The order is what keeps a machine bootable. Service and file come first and an entry in a list of filters last, and
-//! the other way round when they go: whatever interrupts it, no stack names a service that is not there.
-//!
-//! Each change is written down before it is made, under `HKLM\SOFTWARE\resvflt`: the registry, because it is what
-//! is changed, so that a restored hive takes the record along, and because only administrators write there, which is
-//! not so in ProgramData. `Changes` lists the changes in their order; a value by a change's name has what was there
-//! before.
+//! The order is what keeps a machine bootable. The file comes first, then the service, then the proof that Windows loads
+//! it, and only then an entry in a list of filters; the other way round when they go. What one step relies on is on the
+//! disk before the next begins. So whatever interrupts it, a failure or the power, no stack names a filter that does not
+//! load.
 
 use std::fmt;
-use std::io::Write;
+
+use serde_json::json;
 
 use crate::arguments::Install;
-use crate::disk::Disk;
-use crate::machine::{Ended, Key, Machine, Node, Removed, Value, Win32, kind};
-use crate::{Ends, Exit, FILTER, Failure, elevated, multi_string};
+use crate::disk::{self, Disk};
+use crate::filters::{self, POSITIONS, key_of, names_filter};
+use crate::machine::{Hive, Key, Machine, Node, Removed, Value, Win32, kind};
+use crate::record::{Change, Record};
+use crate::system_disks::SystemDisks;
+use crate::{Ends, Exit, FILTER, Failure, Output, elevated, multi_string, package};
 
-/// The setup class of disks, GUID_DEVCLASS_DISKDRIVE (devguid.h).
-pub const CLASS: &str =
-    r"SYSTEM\CurrentControlSet\Control\Class\{4d36e967-e325-11ce-bfc1-08002be10318}";
-/// The lists of filters below and above the function driver, which is disk.sys.
-pub const POSITIONS: [&str; 2] = ["LowerFilters", "UpperFilters"];
-
-const RECORD: &str = r"SOFTWARE\resvflt";
-const CHANGES: &str = "Changes";
-const INF: &str = "resvflt.inf";
-
-/// The first build whose INFs can add a filter: Windows 10 1903 (Microsoft's page "INF AddFilter Directive").
-const ADD_FILTER_BUILD: u32 = 18362;
-
-/// One thing that `install` changes; it displays as its name in the record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Change {
-    /// The driver package.
-    Package,
-    /// resvflt.sys among the system's drivers.
-    File,
-    /// The service.
-    Service,
-    /// An entry in a list of filters: of one device, or of the class.
-    Entry {
-        list: &'static str,
-        device: Option<String>,
-    },
+/// One step of `install`.
+#[derive(Debug)]
+enum Step {
+    /// A change that the record keeps.
+    Make(Change),
+    /// Has Windows load the driver: it can, and the image is signed as this Windows wants it.
+    Prove,
 }
 
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Step {
+    /// What it is, in words.
+    fn told(&self, machine: &dyn Machine) -> String {
         match self {
-            Self::Package => f.write_str("package"),
-            Self::File => f.write_str("file"),
-            Self::Service => f.write_str("service"),
-            Self::Entry { list, device: None } => write!(f, "{list} of the class"),
-            Self::Entry {
-                list,
-                device: Some(device),
-            } => write!(f, "{list} of {device}"),
-        }
-    }
-}
-
-impl Change {
-    fn parse(name: &str) -> Option<Self> {
-        match name {
-            "package" => Some(Self::Package),
-            "file" => Some(Self::File),
-            "service" => Some(Self::Service),
-            _ => {
-                let (list, of) = name.split_once(" of ")?;
-                let list = POSITIONS.into_iter().find(|position| *position == list)?;
-                let device = (of != "the class").then(|| of.into());
-                Some(Self::Entry { list, device })
+            Self::Make(Change::Package) => {
+                format!(
+                    r"install {}\{} with pnputil",
+                    machine.package(),
+                    package::INF
+                )
             }
+            Self::Make(Change::File) => {
+                format!("copy {} to {}", ours(machine), installed(machine))
+            }
+            Self::Make(Change::Service) => format!("make the service {FILTER}, started at boot"),
+            Self::Make(change @ Change::Entry { .. }) => format!("add {FILTER} to the {change}"),
+            Self::Prove => format!("start the service {FILTER}, to see that Windows loads it"),
         }
-    }
-}
-
-fn key_of(device: Option<&String>) -> Key {
-    device.map_or_else(
-        || Key::Machine(CLASS.into()),
-        |device| Key::Device(device.clone()),
-    )
-}
-
-/// What was changed, as the registry has it.
-struct Record<'a>(&'a dyn Machine);
-
-impl Record<'_> {
-    fn key() -> Key {
-        Key::Machine(RECORD.into())
-    }
-
-    fn failed(error: Win32) -> Failure {
-        Failure::new(format!("the record of changes, HKLM\\{RECORD}: {error}"))
-    }
-
-    fn names(&self) -> Result<Vec<String>, Failure> {
-        let changes = self.0.value(&Self::key(), CHANGES).map_err(Self::failed)?;
-        Ok(changes
-            .map(|changes| multi_string::strings(&changes.data))
-            .unwrap_or_default())
-    }
-
-    fn has(&self, change: &Change) -> Result<bool, Failure> {
-        Ok(self.names()?.contains(&change.to_string()))
-    }
-
-    fn before(&self, change: &Change) -> Result<Option<Value>, Failure> {
-        self.0
-            .value(&Self::key(), &change.to_string())
-            .map_err(Self::failed)
-    }
-
-    fn set(&self, name: &str, value: Option<&Value>) -> Result<(), Failure> {
-        self.0
-            .set_value(&Self::key(), name, value)
-            .map_err(Self::failed)
-    }
-
-    fn set_names(&self, names: &[String]) -> Result<(), Failure> {
-        let data = multi_string::data(names.iter().map(String::as_str));
-        self.set(
-            CHANGES,
-            Some(&Value {
-                kind: kind::MULTI_SZ,
-                data,
-            }),
-        )
-    }
-
-    /// Writes a change down that is about to be made.
-    fn add(&self, change: &Change, before: Option<&Value>) -> Result<(), Failure> {
-        self.set(&change.to_string(), before)?;
-        let mut names = self.names()?;
-        if !names.contains(&change.to_string()) {
-            names.push(change.to_string());
-            self.set_names(&names)?;
-        }
-        Ok(())
-    }
-
-    /// Forgets a change that was taken back.
-    fn remove(&self, name: &str) -> Result<(), Failure> {
-        let mut names = self.names()?;
-        names.retain(|known| known != name);
-        self.set_names(&names)?;
-        self.set(name, None)
-    }
-
-    fn end(&self) -> Result<(), Failure> {
-        self.0.delete_key(&Self::key()).map_err(Self::failed)
     }
 }
 
 /// Carries out `resvctl install`.
-pub fn install(machine: &dyn Machine, wanted: &Install, out: &mut dyn Write) -> Ends {
+pub fn install(machine: &dyn Machine, wanted: &Install, out: &mut Output<'_>) -> Ends {
     if !wanted.dry_run {
         elevated(machine)?;
     }
-    let by_package = wanted.disk.is_empty() && !wanted.class;
-    let plan = if by_package {
-        if machine.build() < ADD_FILTER_BUILD || wanted.upper {
-            let why = if wanted.upper {
-                "the package puts the filter below disk.sys"
-            } else {
-                "this Windows is older than 10 1903 and Server 2022, and its packages can't add a filter"
-            };
-            let failure = Failure::new(format!("{why}: name the disks, or say --class"));
-            return Err(failure.exit(Exit::Usage));
-        }
-        plan_package(machine)?
+    let plan = if wanted.disk.is_empty() && !wanted.class && !wanted.all {
+        plan_package(machine, wanted)?
     } else {
-        plan_entries(machine, wanted)?
+        plan_entries(machine, wanted, out)?
     };
+    let steps: Vec<String> = plan.iter().map(|step| step.told(machine)).collect();
+    let report = json!({ "steps": steps, "dry_run": wanted.dry_run, "restart": !plan.is_empty() });
     if plan.is_empty() {
-        writeln!(out, "all of it is there already; nothing was changed")?;
-        return Ok(Exit::Good);
-    }
-    for change in &plan {
-        let verb = if wanted.dry_run { "would " } else { "" };
-        writeln!(out, "{verb}{}", told(machine, change))?;
-        if !wanted.dry_run {
-            make(machine, change)?;
+        out.line("all of it is there already; nothing was changed")?;
+    } else if wanted.dry_run {
+        steps
+            .iter()
+            .try_for_each(|step| out.line(format_args!("would {step}")))?;
+    } else {
+        carry_out(machine, &plan, out)?;
+        out.line("A disk gets the filter when it starts the next time: restart Windows.")?;
+        if !wanted.upper {
+            out.line(
+                "Below disk.sys: a handle's RESERVE is served by disk.sys (see `resvctl help install`).",
+            )?;
         }
     }
-    if wanted.dry_run {
-        return Ok(Exit::Good);
-    }
-    writeln!(
-        out,
-        "A disk gets the filter when it starts the next time: restart Windows."
-    )?;
-    if !wanted.upper {
-        writeln!(
-            out,
-            "Below disk.sys: a handle's RESERVE is served by disk.sys (see `resvctl help install`)."
-        )?;
-    }
+    out.report(&report)?;
     Ok(Exit::Good)
 }
 
-/// What a change is, in words.
-fn told(machine: &dyn Machine, change: &Change) -> String {
-    match change {
-        Change::Package => format!(r"install {}\{INF} with pnputil", machine.package()),
-        Change::File => format!("copy {} to {}", ours(machine), installed(machine)),
-        Change::Service => format!("make the service {FILTER}, started at boot"),
-        Change::Entry { .. } => format!("add {FILTER} to the {change}"),
+/// Takes the steps; if one fails, takes back those that were taken, the last one first.
+fn carry_out(machine: &dyn Machine, plan: &[Step], out: &mut Output<'_>) -> Result<(), Failure> {
+    let mut made = Vec::new();
+    for step in plan {
+        // Where nobody reads that the machine changes it does not.
+        let told = out.line(step.told(machine));
+        let taken = told.and_then(|()| match step {
+            Step::Make(change) => {
+                made.push(change);
+                make(machine, change)
+            }
+            Step::Prove => prove(machine),
+        });
+        if let Err(failure) = taken {
+            return Err(undo(machine, &made, failure));
+        }
     }
+    Ok(())
+}
+
+/// Takes changes back after a failure, and adds to it what came of that. What can't be taken back keeps what it relies
+/// on: service and file stay as long as an entry does.
+fn undo(machine: &dyn Machine, made: &[&Change], failure: Failure) -> Failure {
+    if made.is_empty() {
+        return failure.and("nothing was changed");
+    }
+    let record = Record(machine);
+    for (left, change) in made.iter().enumerate().rev() {
+        let undone = take_back(machine, change).and_then(|_| record.remove(change));
+        if let Err(why) = undone {
+            let left: Vec<String> = made[..=left].iter().map(ToString::to_string).collect();
+            return failure
+                .and(format_args!("what was done could not be taken back: {why}"))
+                .and(format_args!("left: {}", left.join(", ")))
+                .and("`resvctl uninstall` takes it back")
+                .detail(&json!({ "left": left }));
+        }
+    }
+    failure
+        .and("what was done is taken back")
+        .detail(&json!({ "left": [] }))
 }
 
 /// resvflt.sys of the package.
@@ -220,103 +131,144 @@ fn installed(machine: &dyn Machine) -> String {
     format!(r"{}\drivers\{FILTER}.sys", machine.system())
 }
 
-fn plan_package(machine: &dyn Machine) -> Result<Vec<Change>, Failure> {
-    let inf = format!(r"{}\{INF}", machine.package());
-    if machine
-        .read_file(&inf)
-        .map_err(Failure::of(&inf))?
-        .is_none()
-    {
-        return Err(Failure::new(format!("{inf} is not there"))
-            .and("run resvctl.exe from the package's folder"));
+/// resvflt.sys while it is copied: on the same volume, so that it takes the place of another in one step.
+fn incoming(machine: &dyn Machine) -> String {
+    format!(r"{}\drivers\{FILTER}.new", machine.system())
+}
+
+fn plan_package(machine: &dyn Machine, wanted: &Install) -> Result<Vec<Step>, Failure> {
+    if machine.build() < package::ADD_FILTER_BUILD || wanted.upper {
+        let why = if wanted.upper {
+            "the package puts the filter below disk.sys"
+        } else {
+            "this Windows is older than 10 1903 and Server 2022, and its packages can't add a filter"
+        };
+        let failure = Failure::new(format!("{why}: name the disks, or say --all or --class"));
+        return Err(failure.exit(Exit::Usage));
     }
-    let there = !published(machine)?.is_empty() && !Record(machine).has(&Change::Package)?;
-    Ok(if there {
+    let identity = package::ours(machine)?;
+    spare_all(machine, wanted.force)?;
+    let there = package::is_there(machine, &identity)?;
+    Ok(if there && !Record(machine).has(&Change::Package)? {
         Vec::new()
     } else {
-        vec![Change::Package]
+        vec![Step::Make(Change::Package)]
     })
 }
 
-fn plan_entries(machine: &dyn Machine, wanted: &Install) -> Result<Vec<Change>, Failure> {
+/// What takes every disk takes those that Windows needs.
+fn spare_all(machine: &dyn Machine, force: bool) -> Result<(), Failure> {
+    if force {
+        return Ok(());
+    }
+    let spared = SystemDisks::find(machine).spare_all();
+    spared.map_err(|failure| failure.and("`resvctl install --all` takes every other disk"))
+}
+
+fn plan_entries(
+    machine: &dyn Machine,
+    wanted: &Install,
+    out: &mut Output<'_>,
+) -> Result<Vec<Step>, Failure> {
     let list = POSITIONS[usize::from(wanted.upper)];
+    let devices = if wanted.class {
+        spare_all(machine, wanted.force)?;
+        vec![None]
+    } else if wanted.all {
+        others(machine, out)?
+    } else {
+        chosen(machine, wanted)?
+    };
+    let named = filters::of_disks(machine)?;
+    let mut plan = plan_service(machine, &named)?;
     let mut entries = Vec::new();
-    if wanted.class {
-        if !wanted.force {
-            let failure =
-                Failure::new("every disk's stack would get the filter, the boot disk's too");
-            return Err(failure
-                .and("a filter that does not load keeps Windows from starting; --force does it"));
-        }
-        entries.push(Change::Entry { list, device: None });
-    }
-    for name in &wanted.disk {
-        let disk = Disk::named(machine, *name)?;
-        let Some(node) = disk.node(machine)? else {
-            return Err(disk.failed(Win32::FILE_NOT_FOUND));
-        };
-        check(machine, disk, &node, wanted.force)?;
-        entries.push(Change::Entry {
-            list,
-            device: Some(node.instance),
-        });
-    }
-    let named = named(machine)?;
-    let mut plan = plan_service(machine)?;
-    for entry in entries {
-        let Change::Entry { list, device } = &entry else {
-            continue;
-        };
-        let in_its_stacks = |other: &&Change| match other {
-            Change::Entry { device: of, .. } => of.is_none() || device.is_none() || of == device,
-            _ => false,
-        };
-        if let Some(other) = named
-            .iter()
-            .filter(in_its_stacks)
-            .find(|other| **other != entry)
-        {
-            let failure = Failure::new(format!("the {other} has {FILTER} already"));
-            return Err(
-                failure.and("a stack takes it once: uninstall, then install it where it shall be")
-            );
-        }
-        let value = machine.value(&key_of(device.as_ref()), list);
-        let value = value.map_err(Failure::of(&entry))?;
-        if value.is_some_and(|value| value.kind != kind::MULTI_SZ) {
-            return Err(Failure::new(format!(
-                "{entry}: not a REG_MULTI_SZ, so it is left as it is"
-            )));
-        }
+    for device in devices {
+        let entry = Change::Entry { list, device };
+        check_list(machine, &entry, &named)?;
         if !named.contains(&entry) {
-            plan.push(entry);
+            entries.push(Step::Make(entry));
         }
     }
+    if !entries.is_empty() {
+        plan.push(Step::Prove);
+    }
+    plan.extend(entries);
     Ok(plan)
 }
 
-fn check(machine: &dyn Machine, disk: Disk, node: &Node, force: bool) -> Result<(), Failure> {
-    if node.is_mpio() {
-        let failure = Failure::new(format!("{disk}: a disk of MPIO's"));
+/// The disks that the command line names.
+fn chosen(machine: &dyn Machine, wanted: &Install) -> Result<Vec<Option<String>>, Failure> {
+    let (mut disks, mut devices) = (Vec::new(), Vec::new());
+    for name in &wanted.disk {
+        let disk = Disk::named(machine, name)?;
+        let Some(node) = disk.node(machine)? else {
+            return Err(disk.failed(Win32::FILE_NOT_FOUND));
+        };
+        if node.is_mpio() {
+            let failure = Failure::new(format!("{disk}: a disk of MPIO's"));
+            return Err(
+                failure.and("the filter leaves it alone: a SCSI-2 reservation belongs to one path")
+            );
+        }
+        if !disks.contains(&disk) {
+            disks.push(disk);
+            devices.push(Some(node.instance));
+        }
+    }
+    if !wanted.force {
+        SystemDisks::find(machine).spare(&disks)?;
+    }
+    Ok(devices)
+}
+
+/// Every disk that is there, but for those that Windows itself needs and MPIO's.
+fn others(machine: &dyn Machine, out: &mut Output<'_>) -> Result<Vec<Option<String>>, Failure> {
+    let needed = SystemDisks::find(machine);
+    needed.told()?;
+    let mut devices = Vec::new();
+    for (disk, Node { instance, .. }) in disk::present(machine)?
+        .into_iter()
+        .filter(|(_, node)| !node.is_mpio())
+    {
+        if needed.uses(disk).is_empty() {
+            devices.push(Some(instance));
+        } else {
+            out.line(format_args!("left out: {}", needed.says(disk)))?;
+        }
+    }
+    if devices.is_empty() {
+        return Err(Failure::new("there is no other disk"));
+    }
+    Ok(devices)
+}
+
+/// Refuses an entry that its list can't take.
+fn check_list(machine: &dyn Machine, entry: &Change, named: &[Change]) -> Result<(), Failure> {
+    let Change::Entry { list, device } = entry else {
+        return Ok(());
+    };
+    let in_its_stacks = |other: &&Change| match other {
+        Change::Entry { device: of, .. } => of.is_none() || device.is_none() || of == device,
+        _ => false,
+    };
+    let mut others = named.iter().filter(|other| *other != entry);
+    if let Some(other) = others.find(in_its_stacks) {
+        let failure = Failure::new(format!("the {other} has {FILTER} already"));
         return Err(
-            failure.and("the filter leaves it alone: a SCSI-2 reservation belongs to one path")
+            failure.and("a stack takes it once: uninstall, then install it where it shall be")
         );
     }
-    let volume = machine.system().chars().take(2).collect::<String>();
-    let boot = volume.parse().map(|name| Disk::named(machine, name));
-    let is_other = matches!(boot, Ok(Ok(boot)) if boot != disk);
-    if !is_other && !force {
-        let failure = Failure::new(format!(
-            "{disk}: Windows is on it, or on a volume that does not tell its disk"
-        ));
-        return Err(
-            failure.and("a filter that does not load keeps Windows from starting; --force does it")
-        );
+    let value = machine.value(&key_of(device.as_ref()), list);
+    let value = value.map_err(Failure::of(entry))?;
+    if value.is_some_and(|value| value.kind != kind::MULTI_SZ) {
+        return Err(Failure::new(format!(
+            "{entry}: not a REG_MULTI_SZ, so it is left as it is"
+        )));
     }
     Ok(())
 }
 
-fn plan_service(machine: &dyn Machine) -> Result<Vec<Change>, Failure> {
+fn plan_service(machine: &dyn Machine, named: &[Change]) -> Result<Vec<Step>, Failure> {
     let (from, to) = (ours(machine), installed(machine));
     let Some(image) = machine.read_file(&from).map_err(Failure::of(&from))? else {
         return Err(Failure::new(format!("{from} is not there"))
@@ -331,10 +283,16 @@ fn plan_service(machine: &dyn Machine) -> Result<Vec<Change>, Failure> {
                 "{to} is another version, which resvctl did not put there"
             )));
         }
-        plan.push(Change::File);
+        // The image that is named is loaded from the file at the next start: it must be the one that was proved.
+        if !named.is_empty() || machine.is_loaded().map_err(Failure::of("the service"))? {
+            let failure = Failure::new(format!("{to} is another version, and in use"));
+            return Err(failure
+                .and("to upgrade: uninstall with resvctl, restart Windows, and install anew"));
+        }
+        plan.push(Step::Make(Change::File));
     }
     match machine.has_service() {
-        Ok(false) => plan.push(Change::Service),
+        Ok(false) => plan.push(Step::Make(Change::Service)),
         Ok(true) if record.has(&Change::Service)? => {}
         Ok(true) => {
             let failure = Failure::new(format!(
@@ -355,39 +313,56 @@ fn plan_service(machine: &dyn Machine) -> Result<Vec<Change>, Failure> {
     Ok(plan)
 }
 
-/// Makes one change, having written it down.
+/// Makes one change, having written it down; it is on the disk when this returns.
 fn make(machine: &dyn Machine, change: &Change) -> Result<(), Failure> {
     let record = Record(machine);
     let failed = || Failure::of(change);
     match change {
         Change::Package => {
-            record.add(change, None)?;
-            let inf = format!(r"{}\{INF}", machine.package());
-            pnputil(machine, &["/add-driver", &inf, "/install"])?;
+            let identity = package::ours(machine)?;
+            record.add(change, Some(&package::recorded(&identity)))?;
+            package::add(machine)
         }
         Change::File => {
             record.add(change, None)?;
-            machine
-                .copy_file(&ours(machine), &installed(machine))
-                .map_err(failed())?;
+            let incoming = incoming(machine);
+            let copied = machine.copy_file(&ours(machine), &incoming);
+            copied.map_err(failed())?;
+            let moved = machine.move_file(&incoming, &installed(machine));
+            moved.map_err(failed())
         }
         Change::Service => {
             record.add(change, None)?;
-            machine
-                .create_service(&format!(r"System32\drivers\{FILTER}.sys"))
-                .map_err(failed())?;
+            let made =
+                machine.create_service(&format!(r"\SystemRoot\System32\drivers\{FILTER}.sys"));
+            made.map_err(failed())?;
+            flush(machine, change)
         }
         Change::Entry { list, device } => {
             let key = key_of(device.as_ref());
             let before = machine.value(&key, list).map_err(failed())?;
             record.add(change, before.as_ref())?;
             let after = with_filter(before.as_ref());
-            machine
-                .set_value(&key, list, Some(&after))
-                .map_err(failed())?;
+            let set = machine.set_value(&key, list, Some(&after));
+            set.map_err(failed())?;
+            flush(machine, change)
         }
     }
-    Ok(())
+}
+
+/// Windows loads the driver as it will at boot, or it is loaded already: from the file that the service names, which
+/// `plan_service` holds to be the package's.
+fn prove(machine: &dyn Machine) -> Result<(), Failure> {
+    machine.start_service().map_err(|error| {
+        let failure = Failure::of(format_args!("the service {FILTER} does not start"))(error);
+        failure.and("no disk names it; on Windows' start it would not have loaded either")
+    })
+}
+
+fn flush(machine: &dyn Machine, what: impl fmt::Display) -> Result<(), Failure> {
+    machine
+        .flush(Hive::System)
+        .map_err(Failure::of(format_args!("{what}, to be flushed")))
 }
 
 fn with_filter(before: Option<&Value>) -> Value {
@@ -399,73 +374,93 @@ fn with_filter(before: Option<&Value>) -> Value {
 }
 
 /// Carries out `resvctl uninstall`.
-pub fn uninstall(machine: &dyn Machine, dry_run: bool, out: &mut dyn Write) -> Ends {
+pub fn uninstall(machine: &dyn Machine, dry_run: bool, out: &mut Output<'_>) -> Ends {
     if !dry_run {
         elevated(machine)?;
     }
     let record = Record(machine);
-    let names = record.names()?;
-    if names.is_empty() {
-        writeln!(out, "resvctl has installed nothing here")?;
+    let changes = record.changes()?;
+    if changes.is_empty() {
+        out.line("resvctl has installed nothing here")?;
     }
-    let mut restart = false;
-    for name in names.iter().rev() {
-        let Some(change) = Change::parse(name) else {
-            let failure = Failure::new(format!(
-                "the record of changes, HKLM\\{RECORD}, has a change `{name}`"
-            ));
-            return Err(failure.and("this is another version's: uninstall with that"));
-        };
+    let mut taken = Vec::new();
+    for change in changes.iter().rev() {
         if dry_run {
-            writeln!(out, "would take back: {change}")?;
+            out.line(format_args!("would take back: {change}"))?;
+            taken.push(json!({ "change": change }));
             continue;
         }
-        let done = take_back(machine, &change)?;
-        writeln!(out, "{change}: {done}")?;
-        restart = true;
-        record.remove(name)?;
+        let done = take_back(machine, change)?;
+        record.remove(change)?;
+        out.line(format_args!("{change}: {done}"))?;
+        taken.push(json!({ "change": change, "done": done }));
     }
-    if !dry_run {
+    let restart = !dry_run && !changes.is_empty();
+    if restart {
+        out.line(
+            "A disk that runs now loses the filter when it starts the next time: restart Windows.",
+        )?;
+    } else if !dry_run {
+        // What an interrupted run may have left of it.
         record.end()?;
     }
-    if restart {
-        writeln!(
-            out,
-            "A disk that runs now loses the filter when it starts the next time: restart Windows."
-        )?;
-    }
+    out.report(&json!({ "taken_back": taken, "dry_run": dry_run, "restart": restart }))?;
     Ok(Exit::Good)
 }
 
-/// Takes one change back; what came of it.
+/// Takes one change back, also half of one; what came of it, which is on the disk when this returns.
 fn take_back(machine: &dyn Machine, change: &Change) -> Result<String, Failure> {
     let failed = || Failure::of(change);
     Ok(match change {
         Change::Package => {
-            let names = published(machine)?;
-            for name in &names {
-                pnputil(machine, &["/delete-driver", name, "/uninstall"])?;
+            unnamed(machine, |place| !place.by_package)?;
+            let deleted = package::delete(machine)?;
+            if deleted.is_empty() {
+                "is not there".into()
+            } else {
+                format!("deleted {}", deleted.join(", "))
             }
-            format!("deleted {}", names.join(", "))
         }
-        Change::File => match machine.remove_file(&installed(machine)).map_err(failed())? {
-            Removed::Now => "deleted".into(),
-            Removed::AtRestart => "in use; deleted when Windows starts the next time".into(),
-        },
-        Change::Service => {
-            if let Some(entry) = named(machine)?.first() {
-                let failure = Failure::new(format!(
-                    "the service stays: the {entry} names it, which resvctl did not do"
-                ));
-                return Err(failure.and("take that entry out, then uninstall again"));
+        Change::File => {
+            unnamed(machine, |_| true)?;
+            let removed = machine.remove_file(&incoming(machine)).map_err(failed())?;
+            match (
+                removed,
+                machine.remove_file(&installed(machine)).map_err(failed())?,
+            ) {
+                (Removed::Now, Removed::Now) => "deleted".into(),
+                _ => "in use; deleted when Windows starts the next time".into(),
             }
+        }
+        Change::Service => {
+            unnamed(machine, |_| true)?;
             machine.delete_service().map_err(failed())?;
+            flush(machine, change)?;
             "deleted".into()
         }
         Change::Entry { list, device } => {
             take_entry_back(machine, change, list, &key_of(device.as_ref()))?
         }
     })
+}
+
+/// Refuses to go on while a place that counts names the filter.
+fn unnamed(machine: &dyn Machine, counts: impl Fn(&filters::Place) -> bool) -> Result<(), Failure> {
+    let places = filters::everywhere(machine)?;
+    let left: Vec<_> = places.into_iter().filter(counts).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let mut failure = Failure::new(format!(
+        "the service and its file stay: {FILTER} is still named, which resvctl did not do"
+    ));
+    for place in &left {
+        failure = failure.and(place);
+    }
+    let named: Vec<String> = left.iter().map(ToString::to_string).collect();
+    Err(failure
+        .and("take it out of each, then uninstall again (docs/recover.md, \"Take the filter out\")")
+        .detail(&json!({ "named": named })))
 }
 
 /// The list as it was, or as others have made it since but without our entry.
@@ -482,11 +477,13 @@ fn take_entry_back(
     };
     let before = Record(machine).before(change)?;
     let set = |value: Option<&Value>| {
-        machine
-            .set_value(key, list, value)
-            .map_err(Failure::of(change))
+        let set = machine.set_value(key, list, value);
+        set.map_err(Failure::of(change))?;
+        flush(machine, change)
     };
-    let Some(now) = now.filter(|now| multi_string::contains(&now.data, FILTER)) else {
+    let Some(now) = now.filter(names_filter) else {
+        // It may have been taken out by a run that the power's loss would undo.
+        flush(machine, change)?;
         return Ok(format!("{FILTER} is not in it"));
     };
     if now == with_filter(before.as_ref()) {
@@ -503,65 +500,4 @@ fn take_entry_back(
     Ok(format!(
         "was changed by others since; {FILTER} taken out, what is left: {others}"
     ))
-}
-
-/// The lists of filters that name the service.
-fn named(machine: &dyn Machine) -> Result<Vec<Change>, Failure> {
-    let nodes = machine.nodes().map_err(Failure::of("the list of disks"))?;
-    let devices = nodes.into_iter().map(|node| Some(node.instance));
-    let mut named = Vec::new();
-    for device in devices.chain([None]) {
-        for list in POSITIONS {
-            let value = match machine.value(&key_of(device.as_ref()), list) {
-                Err(Win32::NO_SUCH_DEVINST) => None,
-                value => value.map_err(Failure::of(list))?,
-            };
-            if value.is_some_and(|value| multi_string::contains(&value.data, FILTER)) {
-                let device = device.clone();
-                named.push(Change::Entry { list, device });
-            }
-        }
-    }
-    Ok(named)
-}
-
-/// Its exit codes: Microsoft's page "PnPUtil Return Values". 259: no device wanted it, 3010: a restart is needed.
-fn pnputil(machine: &dyn Machine, arguments: &[&str]) -> Result<Ended, Failure> {
-    let program = format!(r"{}\pnputil.exe", machine.system());
-    let ended = machine
-        .run(&program, arguments)
-        .map_err(Failure::of(&program))?;
-    match ended.code {
-        0 | 259 | 3010 => Ok(ended),
-        code => Err(
-            Failure::new(format!("pnputil {} ended with {code}", arguments.join(" ")))
-                .and(ended.output.trim()),
-        ),
-    }
-}
-
-/// The names under which Windows has our package, from its list of all. The list's words are in the reader's language;
-/// the names are not.
-fn published(machine: &dyn Machine) -> Result<Vec<String>, Failure> {
-    let all = pnputil(machine, &["/enum-drivers"])?
-        .output
-        .replace('\r', "");
-    let is_ours = |package: &&str| {
-        package
-            .split_whitespace()
-            .any(|word| word.eq_ignore_ascii_case(INF))
-    };
-    let ours = all.split("\n\n").filter(is_ours);
-    Ok(ours.filter_map(oem_name).map(Into::into).collect())
-}
-
-/// The first word like `oem12.inf`.
-fn oem_name(text: &str) -> Option<&str> {
-    text.split_whitespace().find(|word| {
-        let number = word
-            .strip_prefix("oem")
-            .and_then(|rest| rest.strip_suffix(".inf"));
-        number
-            .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-    })
 }

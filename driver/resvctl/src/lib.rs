@@ -11,11 +11,17 @@
 
 mod arguments;
 mod disk;
+mod filters;
+mod inf;
 mod install;
 mod list;
 pub mod machine;
 pub mod multi_string;
+mod package;
+mod persistent;
+mod record;
 mod reservation;
+mod system_disks;
 mod verify;
 #[cfg(windows)]
 #[allow(unsafe_code)]
@@ -27,9 +33,13 @@ use std::io::{self, Write};
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use serde::Serialize;
+use serde_json::{Map, json};
 
 use arguments::{Arguments, Command, Switch};
+use disk::Disk;
 use machine::{Machine, Value, Win32};
+use system_disks::SystemDisks;
 
 pub use disk::Name;
 pub use reservation::age;
@@ -49,7 +59,7 @@ pub enum Exit {
     Usage = 2,
     /// Another initiator holds the disk.
     HeldByAnother = 3,
-    /// The filter did not serve it: it is not in the disk's stack, or below the driver that answered.
+    /// It was done, but not by the filter, which `--require-filter` wants.
     NotServed = 4,
 }
 
@@ -58,6 +68,10 @@ pub enum Exit {
 struct Failure {
     exit: Exit,
     says: String,
+    hints: Vec<String>,
+    error: Option<Win32>,
+    /// What else a program is told.
+    details: Map<String, serde_json::Value>,
 }
 
 impl Failure {
@@ -65,6 +79,9 @@ impl Failure {
         Self {
             exit: Exit::Error,
             says: says.into(),
+            hints: Vec::new(),
+            error: None,
+            details: Map::new(),
         }
     }
 
@@ -74,13 +91,42 @@ impl Failure {
 
     /// What to do about it.
     fn and(mut self, hint: impl fmt::Display) -> Self {
-        self.says = format!("{}\n  {hint}", self.says);
+        self.hints.push(hint.to_string());
         self
     }
 
     /// Windows' word on something.
     fn of(what: impl fmt::Display) -> impl FnOnce(Win32) -> Self {
-        move |error| Self::new(format!("{what}: {error}"))
+        move |error| Self {
+            error: Some(error),
+            ..Self::new(format!("{what}: {error}"))
+        }
+    }
+
+    /// What else a program is told: the fields of a report.
+    fn detail(mut self, report: &impl Serialize) -> Self {
+        if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(report) {
+            self.details.extend(fields);
+        }
+        self
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let mut object = self.details.clone();
+        object.insert("error".into(), json!(self.says));
+        object.insert("hints".into(), json!(self.hints));
+        object.insert("win32".into(), json!(self.error.map(|error| error.0)));
+        object.insert("exit".into(), json!(self.exit as u8));
+        object.into()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.says)?;
+        self.hints
+            .iter()
+            .try_for_each(|hint| write!(f, "\n  {hint}"))
     }
 }
 
@@ -92,6 +138,31 @@ impl From<io::Error> for Failure {
 
 /// What a command comes to.
 type Ends = Result<Exit, Failure>;
+
+/// Standard output: lines for a person as things happen, or one JSON object at the end.
+struct Output<'a> {
+    out: &'a mut dyn Write,
+    json: bool,
+}
+
+impl Output<'_> {
+    /// A line for a person.
+    fn line(&mut self, line: impl fmt::Display) -> Result<(), Failure> {
+        if !self.json {
+            writeln!(self.out, "{line}")?;
+        }
+        Ok(())
+    }
+
+    /// The object for a program.
+    fn report(&mut self, report: &impl Serialize) -> Result<(), Failure> {
+        if self.json {
+            let text = serde_json::to_string(report).map_err(io::Error::from)?;
+            writeln!(self.out, "{text}")?;
+        }
+        Ok(())
+    }
+}
 
 /// Carries out a command line; the first argument is the program's name.
 pub fn run(
@@ -116,30 +187,35 @@ pub fn run(
             };
         }
     };
-    match carry_out(machine, &command, out) {
+    let json = command.form().json;
+    let mut output = Output { out, json };
+    match carry_out(machine, &command, &mut output) {
         Ok(exit) => exit,
         Err(failure) => {
-            let _ = writeln!(err, "resvctl: {}", failure.says);
+            let _ = writeln!(err, "resvctl: {failure}");
+            let _ = output.report(&failure.json());
             failure.exit
         }
     }
 }
 
-fn carry_out(machine: &dyn Machine, command: &Command, out: &mut dyn Write) -> Ends {
+fn carry_out(machine: &dyn Machine, command: &Command, out: &mut Output<'_>) -> Ends {
     match command {
-        Command::List => list::list(machine, out),
-        Command::Reserve { disk } => reservation::reserve(machine, *disk, out),
-        Command::Release { disk } => reservation::release(machine, *disk, out),
-        Command::Status { disk, json: false } => reservation::status(machine, *disk, out),
-        Command::Status { disk, json: true } => reservation::json(machine, *disk, out),
+        Command::List { .. } => list::list(machine, out),
+        Command::Reserve(request) => reservation::reserve(machine, request, out),
+        Command::Release(request) => reservation::release(machine, request, out),
+        Command::Status { disk, .. } => reservation::status(machine, disk, out),
+        Command::Break { disk, force, .. } => {
+            reservation::break_reservation(machine, disk, *force, out)
+        }
         Command::Install(wanted) => install::install(machine, wanted, out),
-        Command::Uninstall { dry_run } => install::uninstall(machine, *dry_run, out),
-        Command::Exclude { disk } => enable(machine, *disk, false, out),
-        Command::Include { disk } => enable(machine, *disk, true, out),
-        Command::Verify { switch: Switch::On } => verify::on(machine, out),
-        Command::Verify {
-            switch: Switch::Off,
-        } => verify::off(machine, out),
+        Command::Uninstall { dry_run, .. } => install::uninstall(machine, *dry_run, out),
+        Command::Exclude { disk, .. } => enable(machine, disk, false, true, out),
+        Command::Include { disk, force, .. } => enable(machine, disk, true, *force, out),
+        Command::Verify { switch, .. } => match switch {
+            Switch::On => verify::on(machine, out),
+            Switch::Off => verify::off(machine, out),
+        },
     }
 }
 
@@ -155,12 +231,21 @@ fn elevated(machine: &dyn Machine) -> Result<(), Failure> {
 /// The value in a disk's hardware key that the driver heeds when it attaches (driver/config.rs).
 const ENABLED: &str = "ResvFltEnabled";
 
-fn enable(machine: &dyn Machine, name: disk::Name, on: bool, out: &mut dyn Write) -> Ends {
+fn enable(
+    machine: &dyn Machine,
+    name: &disk::Name,
+    on: bool,
+    force: bool,
+    out: &mut Output<'_>,
+) -> Ends {
     elevated(machine)?;
-    let disk = disk::Disk::named(machine, name)?;
+    let disk = Disk::named(machine, name)?;
     let Some(node) = disk.node(machine)? else {
         return Err(disk.failed(Win32::FILE_NOT_FOUND));
     };
+    if !force {
+        SystemDisks::find(machine).spare(&[disk])?;
+    }
     let value = Value::dword(on.into());
     let set = machine.set_value(&node.hardware_key(), ENABLED, Some(&value));
     set.map_err(|error| disk.failed(error))?;
@@ -169,9 +254,9 @@ fn enable(machine: &dyn Machine, name: disk::Name, on: bool, out: &mut dyn Write
     } else {
         ("leaves it alone", 0)
     };
-    writeln!(
-        out,
+    out.line(format_args!(
         "{disk}: {ENABLED} = {number}: the filter {will} from the disk's next start on"
-    )?;
+    ))?;
+    out.report(&json!({ "disk": disk, "enabled": on }))?;
     Ok(Exit::Good)
 }

@@ -1,68 +1,132 @@
 //! `list`: the disks, and where the filter is in each one's stack.
 
-use std::io::Write;
+use serde::Serialize;
+use serde_json::json;
 
 use crate::disk::{self, Disk};
-use crate::install::{CLASS, POSITIONS};
+use crate::filters::{CLASS, POSITIONS, names_filter};
 use crate::machine::{Answer, Key, Machine, Node, Value};
-use crate::{ENABLED, Ends, Exit, FILTER, Failure, multi_string};
+use crate::system_disks::{SystemDisks, Use};
+use crate::{ENABLED, Ends, Exit, FILTER, Failure, Output};
 
-pub fn list(machine: &dyn Machine, out: &mut dyn Write) -> Ends {
+/// Where the filter is in a stack.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Place {
+    Above,
+    Below,
+    None,
+    /// Windows does not say what is in the stack.
+    Untold,
+}
+
+/// One disk.
+#[derive(Serialize)]
+struct Listed {
+    disk: Disk,
+    name: Option<String>,
+    instance: String,
+    serial: Option<String>,
+    /// Relative to disk.sys, now.
+    filter: Place,
+    /// What puts it there when the stack is built the next time.
+    named_by: Vec<String>,
+    mpio: bool,
+    excluded: bool,
+    needed_for: Vec<Use>,
+}
+
+pub fn list(machine: &dyn Machine, out: &mut Output<'_>) -> Ends {
     let loaded = machine.is_loaded().map_err(Failure::of("the service"))?;
-    writeln!(
-        out,
-        "resvflt.sys is {}",
-        if loaded { "loaded" } else { "not loaded" }
-    )?;
-    let disks = disk::present(machine)?;
-    for (disk, node) in &disks {
-        writeln!(
-            out,
-            "{:<15}  {}",
-            disk.to_string(),
-            place(machine, *disk, node)?
-        )?;
-        let name = machine.value(&node.properties(), "FriendlyName");
-        let name = name.ok().flatten().map(|name| name.text());
-        let name = name.map(|name| format!("{name}, ")).unwrap_or_default();
-        writeln!(out, "{:<15}  {name}{}", "", node.instance)?;
+    let not = if loaded { "" } else { "not " };
+    out.line(format_args!("resvflt.sys is {not}loaded"))?;
+    let needed = SystemDisks::find(machine);
+    let mut disks = Vec::new();
+    for (disk, node) in disk::present(machine)? {
+        let listed = look(machine, &needed, disk, node).map_err(|error| disk.failed(error))?;
+        for line in told(&listed) {
+            out.line(line)?;
+        }
+        disks.push(listed);
     }
     if disks.is_empty() {
-        writeln!(out, "no disk is there")?;
+        out.line("no disk is there")?;
     }
+    out.report(&json!({ "loaded": loaded, "disks": disks }))?;
     Ok(Exit::Good)
 }
 
-/// Where the filter is in this disk's stack, and what puts it there when the stack is built the next time.
-fn place(machine: &dyn Machine, disk: Disk, node: &Node) -> Result<String, Failure> {
-    let failed = |error| disk.failed(error);
-    let stack = machine.stack(&node.instance).map_err(failed)?;
+fn look(machine: &dyn Machine, needed: &SystemDisks, disk: Disk, node: Node) -> Answer<Listed> {
+    let name = machine.value(&node.properties(), "FriendlyName");
+    let enabled = machine.value(&node.hardware_key(), ENABLED)?;
+    let mut named_by = named_by(machine, &node)?;
+    let filter = place(&machine.stack(&node.instance)?);
+    if named_by.is_empty() && matches!(filter, Place::Above | Place::Below) {
+        named_by.push("by a driver package".into());
+    }
+    let serial = disk.descriptor(machine);
+    Ok(Listed {
+        disk,
+        name: name.ok().flatten().map(|name| name.text()),
+        serial: serial.and_then(|told| told.serial_number()),
+        filter,
+        named_by,
+        mpio: node.is_mpio(),
+        excluded: enabled == Some(Value::dword(0)),
+        needed_for: needed.uses(disk),
+        instance: node.instance,
+    })
+}
+
+fn place(stack: &[String]) -> Place {
     let at = |name: &str| {
         let name = format!(r"\Driver\{name}");
         stack
             .iter()
             .position(|driver| driver.eq_ignore_ascii_case(&name))
     };
-    let now = match (at(FILTER), at("disk")) {
-        _ if stack.is_empty() => "its stack is not told",
-        (Some(filter), Some(disk)) if filter < disk => "filter above disk.sys",
-        (Some(_), _) => "filter below disk.sys",
-        (None, _) => "no filter",
-    };
-    let mut notes = named_by(machine, node).map_err(failed)?;
-    if notes.is_empty() && at(FILTER).is_some() {
-        notes.push("by a driver package".into());
+    match (at(FILTER), at("disk")) {
+        _ if stack.is_empty() => Place::Untold,
+        (Some(filter), Some(disk)) if filter < disk => Place::Above,
+        (Some(_), _) => Place::Below,
+        (None, _) => Place::None,
     }
-    if node.is_mpio() {
+}
+
+/// Two lines for a person.
+fn told(listed: &Listed) -> [String; 2] {
+    let mut notes = vec![
+        match listed.filter {
+            Place::Above => "filter above disk.sys",
+            Place::Below => "filter below disk.sys",
+            Place::None => "no filter",
+            Place::Untold => "its stack is not told",
+        }
+        .to_owned(),
+    ];
+    notes.extend(listed.named_by.iter().cloned());
+    if listed.mpio {
         notes.push("a disk of MPIO's: left alone".into());
-    } else if machine
-        .value(&node.hardware_key(), ENABLED)
-        .map_err(failed)?
-        == Some(Value::dword(0))
-    {
+    } else if listed.excluded {
         notes.push(format!("excluded ({ENABLED} = 0)"));
     }
-    Ok([vec![now.into()], notes].concat().join("; "))
+    if !listed.needed_for.is_empty() {
+        let uses: Vec<String> = listed.needed_for.iter().map(Use::to_string).collect();
+        notes.push(format!("Windows' own ({})", uses.join(", ")));
+    }
+    let name = listed.name.iter().map(|name| format!("{name}, "));
+    let serial = listed
+        .serial
+        .iter()
+        .map(|serial| format!(", serial:{serial}"));
+    let device: String = name
+        .chain([listed.instance.clone()])
+        .chain(serial)
+        .collect();
+    [
+        format!("{:<15}  {}", listed.disk.to_string(), notes.join("; ")),
+        format!("{:<15}  {device}", ""),
+    ]
 }
 
 /// The lists of filters in the registry that name the filter for this disk.
@@ -74,7 +138,7 @@ fn named_by(machine: &dyn Machine, node: &Node) -> Answer<Vec<String>> {
     ] {
         for list in POSITIONS {
             let value = machine.value(&key, list)?;
-            if value.is_some_and(|value| multi_string::contains(&value.data, FILTER)) {
+            if value.is_some_and(|value| names_filter(&value)) {
                 named.push(format!("named by {whose} {list}"));
             }
         }

@@ -33,6 +33,11 @@ errors! {
     MORE_DATA                  234 "there is more data"
     SERVICE_DOES_NOT_EXIST    1060 "there is no such service"
     SERVICE_MARKED_FOR_DELETE 1072 "the service goes when Windows starts the next time"
+    FILE_IN_USE                 32 "the file is in use"
+    PROC_NOT_FOUND             127 "the image wants what this Windows does not have"
+    BAD_EXE_FORMAT             193 "the file is no image for this processor"
+    INVALID_IMAGE_HASH         577 "the image is not signed as this Windows wants it"
+    DRIVER_BLOCKED            1275 "Windows keeps this driver from being loaded"
     NO_SUCH_DEVINST    0xE000_020B "the device is known no more"
 
     INVALID_FUNCTION             1 "the disk or its port driver does not know the request"
@@ -147,7 +152,22 @@ pub trait Device {
     ///
     /// # Errors
     /// What the device's stack made of it.
-    fn control(&self, code: u32, output: &mut [u8]) -> Answer<usize>;
+    fn control(&self, code: u32, input: &[u8], output: &mut [u8]) -> Answer<usize>;
+
+    /// The volumes that have the files of which this disk is made (a VHD, its parents): `GetStorageDependencyInformation`.
+    ///
+    /// # Errors
+    /// That function's: the disk is no file's, or it is not told.
+    fn host_volumes(&self) -> Answer<Vec<String>>;
+}
+
+/// A file of the registry: what is flushed together, and lost together when the power goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hive {
+    /// `HKLM\SYSTEM`: services, classes, devices.
+    System,
+    /// `HKLM\SOFTWARE`: resvctl's own record.
+    Software,
 }
 
 /// How a program ended that was run.
@@ -198,6 +218,12 @@ pub trait Machine {
     fn set_value(&self, key: &Key, name: &str, value: Option<&Value>) -> Answer<()>;
     /// Deletes a key that has no keys below it, with its values.
     fn delete_key(&self, key: &Key) -> Answer<()>;
+    /// The values of a key below `HKEY_LOCAL_MACHINE`; none if it is not there.
+    fn values(&self, path: &str) -> Answer<Vec<(String, Value)>>;
+    /// The names of the keys below a key of `HKEY_LOCAL_MACHINE`; none if it is not there.
+    fn subkeys(&self, path: &str) -> Answer<Vec<String>>;
+    /// `RegFlushKey`: what was written to this hive is on the disk when it returns.
+    fn flush(&self, hive: Hive) -> Answer<()>;
 
     /// True if the driver is loaded.
     fn is_loaded(&self) -> Answer<bool>;
@@ -205,14 +231,18 @@ pub trait Machine {
     fn has_service(&self) -> Answer<bool>;
     /// Makes the service, started at boot.
     fn create_service(&self, image: &str) -> Answer<()>;
+    /// Has Windows load the driver now, or finds it loaded: no error means that its image loads and that it is signed.
+    fn start_service(&self) -> Answer<()>;
     /// Deletes the service if it is there.
     fn delete_service(&self) -> Answer<()>;
 
     /// A file's bytes, if it is there.
     fn read_file(&self, path: &str) -> Answer<Option<Vec<u8>>>;
-    /// Copies a file over another.
+    /// Copies a file over another; its bytes are on the disk when it returns.
     fn copy_file(&self, from: &str, to: &str) -> Answer<()>;
-    /// Deletes a file if it is there.
+    /// Puts a file into another's place, in one step that is on the disk when it returns.
+    fn move_file(&self, from: &str, to: &str) -> Answer<()>;
+    /// Deletes a file if it is there; its name is free, and on the disk so, when it returns.
     fn remove_file(&self, path: &str) -> Answer<Removed>;
     /// Runs a program and waits for it.
     fn run(&self, program: &str, arguments: &[&str]) -> Answer<Ended>;

@@ -1,19 +1,22 @@
 //! The bytes of a `REG_MULTI_SZ`: strings that end with a NUL each, then an empty one. Windows does not check them, so any
 //! bytes may be there, and an edit moves none that it need not.
+//!
+//! An empty string in the middle ends the list for some readers and not for others: the registry's own
+//! `RtlQueryRegistryValues` goes by the length. So what is looked for is looked for to the end, and what is added is
+//! added where every reader sees it.
 
-/// Where the entries lie, in units of two bytes and without their NULs, and where the list ends.
-fn entries(data: &[u8]) -> (Vec<(usize, usize)>, usize) {
+/// Where the strings lie, in units of two bytes and without their NULs; the empty ones, too.
+fn all(data: &[u8]) -> Vec<(usize, usize)> {
     let units: Vec<&[u8]> = data.chunks_exact(2).collect();
-    let mut entries = Vec::new();
+    let mut strings = Vec::new();
     let mut start = 0;
-    while start < units.len() && units[start] != [0, 0] {
-        let rest = &units[start..];
-        let length = rest.iter().position(|unit| *unit == [0, 0]);
-        let end = start + length.unwrap_or(rest.len());
-        entries.push((start, end));
+    while start < units.len() {
+        let length = units[start..].iter().position(|unit| *unit == [0, 0]);
+        let end = length.map_or(units.len(), |length| start + length);
+        strings.push((start, end));
         start = end + 1;
     }
-    (entries, start.min(units.len()))
+    strings
 }
 
 fn text(data: &[u8], (start, end): (usize, usize)) -> String {
@@ -22,11 +25,11 @@ fn text(data: &[u8], (start, end): (usize, usize)) -> String {
     String::from_utf16_lossy(&units)
 }
 
-/// The strings.
+/// The strings, to the end of the data and without empty ones.
 #[must_use]
 pub fn strings(data: &[u8]) -> Vec<String> {
-    let (entries, _) = entries(data);
-    entries.iter().map(|entry| text(data, *entry)).collect()
+    let strings = all(data).into_iter().map(|string| text(data, string));
+    strings.filter(|string| !string.is_empty()).collect()
 }
 
 /// The data of these strings, none of which is empty or has a NUL.
@@ -45,32 +48,38 @@ pub fn contains(data: &[u8], name: &str) -> bool {
     strings(data).iter().any(|s| s.eq_ignore_ascii_case(name))
 }
 
-/// With `name` behind the last of them, as AddReg's append does it.
+/// With `name` behind the last one before an empty one, as AddReg's append does it.
 #[must_use]
 pub fn with(data: &[u8], name: &str) -> Vec<u8> {
-    let (entries, end) = entries(data);
-    let mut edited = data[..2 * end].to_vec();
-    // The last may lack its NUL.
-    if entries.last().is_some_and(|(_, last)| *last == end) {
+    let strings = all(data);
+    let entries: Vec<_> = strings
+        .iter()
+        .take_while(|(start, end)| start < end)
+        .collect();
+    let last = entries.last().map_or(0, |(_, end)| *end);
+    let end = data.len() / 2;
+    let mut edited = data[..2 * last].to_vec();
+    // What is behind the last entry and its NUL, which it may lack.
+    let behind = (2 * last + if entries.is_empty() { 0 } else { 2 }).min(2 * end);
+    if !entries.is_empty() {
         edited.extend([0, 0]);
     }
     edited.extend(name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));
-    match &data[2 * end..] {
+    match &data[behind..] {
         rest @ [_, _, ..] => edited.extend(rest),
         rest => edited.extend([0, 0].iter().chain(rest)),
     }
     edited
 }
 
-/// Without `name`.
+/// Without `name`, wherever and however often it is there.
 #[must_use]
 pub fn without(data: &[u8], name: &str) -> Vec<u8> {
-    let (entries, _) = entries(data);
     let mut edited = data.to_vec();
-    for entry in entries.into_iter().rev() {
-        if text(data, entry).eq_ignore_ascii_case(name) {
-            let end = (2 * entry.1 + 2).min(edited.len());
-            edited.drain(2 * entry.0..end);
+    for string in all(data).into_iter().rev() {
+        if text(data, string).eq_ignore_ascii_case(name) {
+            let end = (2 * string.1 + 2).min(edited.len());
+            edited.drain(2 * string.0..end);
         }
     }
     edited

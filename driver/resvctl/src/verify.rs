@@ -1,9 +1,9 @@
 //! `verify`: has Driver Verifier watch the filter. Its settings are one for the machine, so others' are never replaced.
 
-use std::io::Write;
+use serde_json::json;
 
 use crate::machine::{Key, Machine};
-use crate::{Ends, Exit, Failure, elevated};
+use crate::{Ends, Exit, Failure, Output, elevated};
 
 const IMAGE: &str = "resvflt.sys";
 
@@ -11,7 +11,7 @@ const IMAGE: &str = "resvflt.sys";
 const MEMORY_MANAGEMENT: &str =
     r"SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management";
 
-pub fn on(machine: &dyn Machine, out: &mut dyn Write) -> Ends {
+pub fn on(machine: &dyn Machine, out: &mut Output<'_>) -> Ends {
     elevated(machine)?;
     if let Some(others) = drivers(machine)?.others {
         let failure = Failure::new(format!(
@@ -22,18 +22,19 @@ pub fn on(machine: &dyn Machine, out: &mut dyn Write) -> Ends {
         )));
     }
     verifier(machine, &["/standard", "/driver", IMAGE])?;
-    writeln!(
-        out,
+    out.line(format_args!(
         "Driver Verifier watches {IMAGE} from the next start of Windows on"
-    )?;
+    ))?;
+    out.report(&json!({ "verified": true, "changed": true }))?;
     Ok(Exit::Good)
 }
 
-pub fn off(machine: &dyn Machine, out: &mut dyn Write) -> Ends {
+pub fn off(machine: &dyn Machine, out: &mut Output<'_>) -> Ends {
     elevated(machine)?;
     let drivers = drivers(machine)?;
     if !drivers.ours {
-        writeln!(out, "Driver Verifier does not watch {IMAGE}")?;
+        out.line(format_args!("Driver Verifier does not watch {IMAGE}"))?;
+        out.report(&json!({ "verified": false, "changed": false }))?;
         return Ok(Exit::Good);
     }
     if let Some(others) = drivers.others {
@@ -45,10 +46,8 @@ pub fn off(machine: &dyn Machine, out: &mut dyn Write) -> Ends {
         )));
     }
     verifier(machine, &["/reset"])?;
-    writeln!(
-        out,
-        "Driver Verifier watches nothing from the next start of Windows on"
-    )?;
+    out.line("Driver Verifier watches nothing from the next start of Windows on")?;
+    out.report(&json!({ "verified": false, "changed": true }))?;
     Ok(Exit::Good)
 }
 

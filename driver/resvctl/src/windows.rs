@@ -1,13 +1,14 @@
 //! Windows itself, as a [`Machine`]: the only unsafe code of the program.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::iter::once;
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
 use std::path::Path;
 use std::process::Command;
 use std::ptr::{null, null_mut};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use windows_sys::Wdk::System::SystemServices::RtlGetVersion;
 use windows_sys::Win32::Devices::DeviceAndDriverInstallation::{
@@ -22,33 +23,42 @@ use windows_sys::Win32::Devices::DeviceAndDriverInstallation::{
 use windows_sys::Win32::Devices::Properties::DEVPKEY_Device_Stack;
 use windows_sys::Win32::Foundation::{
     ERROR_FILE_NOT_FOUND, ERROR_INSUFFICIENT_BUFFER, ERROR_INVALID_DATA, ERROR_KEY_DOES_NOT_EXIST,
-    ERROR_MORE_DATA, ERROR_NO_MORE_ITEMS, ERROR_NOT_FOUND, ERROR_PATH_NOT_FOUND, GENERIC_READ,
-    GetLastError,
+    ERROR_MORE_DATA, ERROR_NO_MORE_ITEMS, ERROR_NOT_FOUND, ERROR_PATH_NOT_FOUND,
+    ERROR_SERVICE_ALREADY_RUNNING, GENERIC_READ, GetLastError,
 };
 use windows_sys::Win32::Security::{
     GetTokenInformation, TOKEN_ELEVATION, TOKEN_QUERY, TokenElevation,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE, MOVEFILE_DELAY_UNTIL_REBOOT, MoveFileExW,
+    FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE, MOVE_FILE_FLAGS,
+    MOVEFILE_DELAY_UNTIL_REBOOT, MOVEFILE_REPLACE_EXISTING, MOVEFILE_WRITE_THROUGH, MoveFileExW,
+};
+use windows_sys::Win32::Storage::Vhd::{
+    GET_STORAGE_DEPENDENCY_FLAG_DISK_HANDLE, GET_STORAGE_DEPENDENCY_FLAG_HOST_VOLUMES,
+    GetStorageDependencyInformation, STORAGE_DEPENDENCY_INFO, STORAGE_DEPENDENCY_INFO_TYPE_2,
+    STORAGE_DEPENDENCY_INFO_VERSION_2,
 };
 use windows_sys::Win32::System::IO::DeviceIoControl;
 use windows_sys::Win32::System::Ioctl::GUID_DEVINTERFACE_DISK;
 use windows_sys::Win32::System::Registry::{
-    HKEY, HKEY_LOCAL_MACHINE, KEY_QUERY_VALUE, KEY_SET_VALUE, REG_OPTION_NON_VOLATILE, RegCloseKey,
-    RegCreateKeyExW, RegDeleteKeyW, RegDeleteValueW, RegOpenKeyExW, RegQueryValueExW,
-    RegSetValueExW,
+    HKEY, HKEY_LOCAL_MACHINE, KEY_ENUMERATE_SUB_KEYS, KEY_QUERY_VALUE, KEY_SET_VALUE,
+    REG_OPTION_NON_VOLATILE, RegCloseKey, RegCreateKeyExW, RegDeleteKeyW, RegDeleteValueW,
+    RegEnumKeyExW, RegEnumValueW, RegFlushKey, RegOpenKeyExW, RegQueryValueExW, RegSetValueExW,
 };
 use windows_sys::Win32::System::Services::{
     ChangeServiceConfigW, CloseServiceHandle, CreateServiceW, DeleteService, OpenSCManagerW,
     OpenServiceW, QueryServiceStatus, SC_HANDLE, SC_MANAGER_CONNECT, SC_MANAGER_CREATE_SERVICE,
     SERVICE_BOOT_START, SERVICE_CHANGE_CONFIG, SERVICE_ERROR_NORMAL, SERVICE_KERNEL_DRIVER,
-    SERVICE_NO_CHANGE, SERVICE_QUERY_STATUS, SERVICE_RUNNING, SERVICE_STATUS,
+    SERVICE_NO_CHANGE, SERVICE_QUERY_STATUS, SERVICE_RUNNING, SERVICE_START, SERVICE_STATUS,
+    StartServiceW,
 };
 use windows_sys::Win32::System::SystemInformation::{GetSystemDirectoryW, OSVERSIONINFOW};
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 use windows_sys::Win32::System::WindowsProgramming::QueryInterruptTimePrecise;
 
-use crate::machine::{Access, Answer, Device, Ended, Key, Machine, Node, Removed, Value, Win32};
+use crate::machine::{
+    Access, Answer, Device, Ended, Hive, Key, Machine, Node, Removed, Value, Win32,
+};
 use crate::{FILTER, multi_string};
 
 /// DELETE (winnt.h).
@@ -122,17 +132,17 @@ impl From<io::Error> for Win32 {
 struct Handle(File);
 
 impl Device for Handle {
-    fn control(&self, code: u32, output: &mut [u8]) -> Answer<usize> {
+    fn control(&self, code: u32, input: &[u8], output: &mut [u8]) -> Answer<usize> {
         let mut written = 0;
-        let (handle, room) = (self.0.as_raw_handle(), length(output));
-        let output = output.as_mut_ptr().cast();
-        // SAFETY: a live handle, a buffer of that length, and no overlapped call.
+        let (handle, sent, room) = (self.0.as_raw_handle(), length(input), length(output));
+        let (input, output) = (input.as_ptr().cast(), output.as_mut_ptr().cast());
+        // SAFETY: a live handle, two buffers of these lengths, and no overlapped call.
         ok(unsafe {
             DeviceIoControl(
                 handle,
                 code,
-                null(),
-                0,
+                input,
+                sent,
                 output,
                 room,
                 &raw mut written,
@@ -140,6 +150,56 @@ impl Device for Handle {
             )
         })?;
         Ok(written as usize)
+    }
+
+    fn host_volumes(&self) -> Answer<Vec<String>> {
+        const FLAGS: i32 =
+            GET_STORAGE_DEPENDENCY_FLAG_HOST_VOLUMES | GET_STORAGE_DEPENDENCY_FLAG_DISK_HANDLE;
+        // u64s for the structure's alignment. The strings lie behind the entries.
+        let mut buffer = vec![0_u64; 8192];
+        let info: *mut STORAGE_DEPENDENCY_INFO = buffer.as_mut_ptr().cast();
+        // SAFETY: the buffer is larger than the structure.
+        unsafe { (*info).Version = STORAGE_DEPENDENCY_INFO_VERSION_2 };
+        let (handle, room, mut used) = (self.0.as_raw_handle(), length(&buffer), 0);
+        // SAFETY: a live handle, and a buffer of that size whose version is set.
+        status(unsafe {
+            GetStorageDependencyInformation(handle, FLAGS, room, info, &raw mut used)
+        })?;
+        // SAFETY: as above.
+        let count = unsafe { (*info).NumberEntries } as usize;
+        // SAFETY: the function wrote entries of this version, which its success says fit the buffer.
+        let entries: *const STORAGE_DEPENDENCY_INFO_TYPE_2 =
+            unsafe { (&raw const (*info).Anonymous).cast() };
+        let first =
+            size_of::<STORAGE_DEPENDENCY_INFO>() - size_of::<STORAGE_DEPENDENCY_INFO_TYPE_2>();
+        let fit = (size_of_val(&*buffer) - first) / size_of::<STORAGE_DEPENDENCY_INFO_TYPE_2>();
+        // SAFETY: that many entries lie in the buffer, which lives.
+        let entries = unsafe { std::slice::from_raw_parts(entries, count.min(fit)) };
+        let names = entries.iter().map(|entry| entry.HostVolumeName);
+        // SAFETY: a name is a string with its NUL in the buffer, or null.
+        Ok(names.filter_map(|name| unsafe { pointed(name) }).collect())
+    }
+}
+
+/// A string that a function of Windows' points to; none at null.
+///
+/// # Safety
+/// `text` is null, or points to units that end with a NUL.
+unsafe fn pointed(text: *const u16) -> Option<String> {
+    let mut units = Vec::new();
+    let mut at = text;
+    if text.is_null() {
+        return None;
+    }
+    loop {
+        // SAFETY: the caller's promise; no NUL came yet.
+        let unit = unsafe { at.read() };
+        if unit == 0 {
+            return Some(String::from_utf16_lossy(&units));
+        }
+        units.push(unit);
+        // SAFETY: as above: the NUL is not behind yet.
+        at = unsafe { at.add(1) };
     }
 }
 
@@ -178,7 +238,7 @@ impl Open {
                     HKEY_LOCAL_MACHINE,
                     path.as_ptr(),
                     0,
-                    KEY_QUERY_VALUE,
+                    KEY_QUERY_VALUE | KEY_ENUMERATE_SUB_KEYS,
                     &raw mut key,
                 )
             }
@@ -204,6 +264,62 @@ impl Open {
                 return status(result).map(|()| value);
             }
         }
+    }
+
+    /// The names of its values.
+    fn value_names(&self) -> Answer<Vec<String>> {
+        // The longest name that a value may have, and its NUL (Microsoft's page "Registry Element Size Limits").
+        let mut name = vec![0; 16_384];
+        let mut names = Vec::new();
+        for index in 0.. {
+            let mut length = length(&name) / 2;
+            // SAFETY: an open key and a buffer of that many units; null: nothing else is wanted.
+            match status(unsafe {
+                RegEnumValueW(
+                    self.0,
+                    index,
+                    name.as_mut_ptr(),
+                    &raw mut length,
+                    null(),
+                    null_mut(),
+                    null_mut(),
+                    null_mut(),
+                )
+            }) {
+                Err(Win32(ERROR_NO_MORE_ITEMS)) => break,
+                result => result?,
+            }
+            names.push(narrow(&name[..length as usize]));
+        }
+        Ok(names)
+    }
+
+    /// The names of the keys below it.
+    fn key_names(&self) -> Answer<Vec<String>> {
+        // The same page: 255 units.
+        let mut name = [0; 256];
+        let mut names = Vec::new();
+        for index in 0.. {
+            let mut length = length(&name) / 2;
+            // SAFETY: an open key and a buffer of that many units; null: nothing else is wanted.
+            match status(unsafe {
+                RegEnumKeyExW(
+                    self.0,
+                    index,
+                    name.as_mut_ptr(),
+                    &raw mut length,
+                    null(),
+                    null_mut(),
+                    null_mut(),
+                    null_mut(),
+                )
+            }) {
+                Err(Win32(ERROR_NO_MORE_ITEMS)) => break,
+                result => result?,
+            }
+            names.push(narrow(&name[..length as usize]));
+        }
+        Ok(names)
     }
 
     fn set(&self, name: &str, value: Option<&Value>) -> Answer<()> {
@@ -343,6 +459,14 @@ impl Devices {
         }
         Ok(found)
     }
+}
+
+/// Moves a file; to nowhere is its deletion.
+fn move_file(from: &str, to: Option<&str>, flags: MOVE_FILE_FLAGS) -> Answer<()> {
+    let (from, to) = (wide(from), to.map(wide));
+    let to = to.as_ref().map_or(null(), Vec::as_ptr);
+    // SAFETY: strings with their NULs, or null.
+    ok(unsafe { MoveFileExW(from.as_ptr(), to, flags) })
 }
 
 /// SetupAPI's number for a property that [`Key::Device`] has.
@@ -615,6 +739,34 @@ impl Machine for Windows {
         if_there(status(result)).map(drop)
     }
 
+    fn values(&self, path: &str) -> Answer<Vec<(String, Value)>> {
+        let Some(key) = if_there(Open::machine(path, false))? else {
+            return Ok(Vec::new());
+        };
+        let names = key.value_names()?.into_iter();
+        // One that is gone since is none.
+        let values = names.map(|name| Ok(if_there(key.query(&name))?.map(|value| (name, value))));
+        values.filter_map(Result::transpose).collect()
+    }
+
+    fn subkeys(&self, path: &str) -> Answer<Vec<String>> {
+        let key = if_there(Open::machine(path, false))?;
+        key.map_or(Ok(Vec::new()), |key| key.key_names())
+    }
+
+    fn flush(&self, hive: Hive) -> Answer<()> {
+        // A key's flush is its hive's.
+        let key = Open::machine(
+            match hive {
+                Hive::System => "SYSTEM",
+                Hive::Software => "SOFTWARE",
+            },
+            false,
+        )?;
+        // SAFETY: an open key.
+        status(unsafe { RegFlushKey(key.0) })
+    }
+
     fn is_loaded(&self) -> Answer<bool> {
         let Some(service) = Service::open(SERVICE_QUERY_STATUS)? else {
             return Ok(false);
@@ -675,6 +827,17 @@ impl Machine for Windows {
         Service::new(service).map(drop)
     }
 
+    fn start_service(&self) -> Answer<()> {
+        let Some(service) = Service::open(SERVICE_START)? else {
+            return Err(Win32::SERVICE_DOES_NOT_EXIST);
+        };
+        // SAFETY: a live handle; no arguments.
+        match ok(unsafe { StartServiceW(service.0, 0, null()) }) {
+            Err(Win32(ERROR_SERVICE_ALREADY_RUNNING)) => Ok(()),
+            result => result,
+        }
+    }
+
     fn delete_service(&self) -> Answer<()> {
         let Some(service) = Service::open(DELETE)? else {
             return Ok(());
@@ -691,20 +854,33 @@ impl Machine for Windows {
     }
 
     fn copy_file(&self, from: &str, to: &str) -> Answer<()> {
-        fs::copy(from, to)?;
+        let bytes = fs::read(from)?;
+        let mut file = File::create(to)?;
+        file.write_all(&bytes)?;
+        // FlushFileBuffers.
+        file.sync_all()?;
         Ok(())
     }
 
+    fn move_file(&self, from: &str, to: &str) -> Answer<()> {
+        move_file(
+            from,
+            Some(to),
+            MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH,
+        )
+    }
+
     fn remove_file(&self, path: &str) -> Answer<Removed> {
-        if if_there(fs::remove_file(path).map_err(Win32::from)).is_ok() {
+        // A loaded driver's file can be renamed, not deleted. Under its own name a later install's would go instead.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let old = format!("{path}.{}.old", since.unwrap_or_default().as_nanos());
+        if if_there(move_file(path, Some(&old), MOVEFILE_WRITE_THROUGH))?.is_none() {
             return Ok(Removed::Now);
         }
-        // A loaded driver's file can be renamed, not deleted. Under its own name a later install's would go instead.
-        let old = format!("{path}.{}.old", self.interrupt_time());
-        fs::rename(path, &old)?;
-        let old = wide(&old);
-        // SAFETY: a string with its NUL; null means deletion.
-        ok(unsafe { MoveFileExW(old.as_ptr(), null(), MOVEFILE_DELAY_UNTIL_REBOOT) })?;
+        if fs::remove_file(&old).is_ok() {
+            return Ok(Removed::Now);
+        }
+        move_file(&old, None, MOVEFILE_DELAY_UNTIL_REBOOT)?;
         Ok(Removed::AtRestart)
     }
 

@@ -15,12 +15,25 @@ fn a_disk_has_the_names_that_people_give_it() {
         "physicaldrive1",
         r"\\.\PhysicalDrive1",
         r"\\.\PHYSICALDRIVE1",
+        r"\\?\PhysicalDrive1",
         "01",
     ] {
         assert_eq!(text.parse(), Ok(Name::Number(1)), "{text}");
     }
-    for text in ["D:", "d:", r"D:\", r"\\.\D:", r"\\.\d:\"] {
-        assert_eq!(text.parse(), Ok(Name::Letter('D')), "{text}");
+    for text in ["D:", "d:", r"D:\", r"\\.\D:", r"\\.\d:\", r"\\?\D:\"] {
+        assert_eq!(text.parse(), Ok(Name::Volume("D:".into())), "{text}");
+    }
+    let volume = "Volume{01234567-89ab-cdef-0123-456789ABCDEF}";
+    for text in [
+        volume,
+        &format!(r"\\?\{volume}\"),
+        &format!(r"\\?\{volume}"),
+        &format!(r"\\.\{volume}"),
+    ] {
+        assert_eq!(text.parse(), Ok(Name::Volume(volume.into())), "{text}");
+    }
+    for text in ["serial:12 34", "Serial: 12 34 "] {
+        assert_eq!(text.parse(), Ok(Name::Serial("12 34".into())), "{text}");
     }
     for text in [
         "",
@@ -40,7 +53,16 @@ fn a_disk_has_the_names_that_people_give_it() {
         r"\\.\1",
         r"\\.\",
         r"\\.",
-        r"\\?\PhysicalDrive1",
+        r"\\?\1",
+        r"\\?\serial:1",
+        "serial:",
+        "serial: ",
+        "serial1",
+        "Volume{01234567-89ab-cdef-0123-456789abcde}",
+        "Volume{01234567-89ab-cdef-0123-456789abcdeg}",
+        "Volume{0123456-789ab-cdef-0123-456789abcdef}",
+        "Volume01234567-89ab-cdef-0123-456789abcdef",
+        r"\\?\Volume{}\",
         "Harddisk1",
         "ä:",
         "PhysicalDriv\u{e9}1",
@@ -60,7 +82,11 @@ fn a_command_line_that_is_not_understood_ends_with_2_and_help_with_0() {
         ("verify maybe", Exit::Usage),
         ("install 1 --class", Exit::Usage),
         ("install --upper", Exit::Usage),
-        ("list --json", Exit::Usage),
+        ("install --all --class", Exit::Usage),
+        ("install 1 --all", Exit::Usage),
+        ("break", Exit::Usage),
+        ("release 1 --force", Exit::Usage),
+        ("list --xml", Exit::Usage),
         ("--help", Exit::Good),
         ("help install", Exit::Good),
         ("--version", Exit::Good),
@@ -73,9 +99,95 @@ fn a_command_line_that_is_not_understood_ends_with_2_and_help_with_0() {
     assert_eq!(machine.steps(), 0);
 }
 
+/// What a DISK may be is told wherever one is taken.
+#[test]
+fn help_says_what_a_disk_may_be() {
+    let machine = Memory::default();
+    for command in [
+        "reserve", "release", "status", "break", "install", "exclude", "include",
+    ] {
+        let (_, out, _) = machine.command(&format!("help {command}"));
+        for name in [
+            "PhysicalDrive1",
+            "serial:NUMBER",
+            "D:",
+            r"\\?\Volume{GUID}\",
+        ] {
+            assert!(out.contains(name), "{command}: {name}: {out}");
+        }
+    }
+}
+
+#[test]
+fn a_disk_is_found_by_each_of_its_names() {
+    let mut machine = Memory::default();
+    let volume = "Volume{01234567-89ab-cdef-0123-456789abcdef}";
+    machine.volumes.insert(volume.to_lowercase(), vec![1]);
+    machine.volumes.insert("f:".into(), vec![1, 2, 1]);
+    machine.volumes.insert("g:".into(), vec![2, 2]);
+    for (name, disk) in [
+        ("2", "PhysicalDrive2"),
+        ("E:", "PhysicalDrive1"),
+        ("g:", "PhysicalDrive2"),
+        (&format!(r"\\?\{volume}\"), "PhysicalDrive1"),
+        ("serial:BOOT-0", "PhysicalDrive0"),
+    ] {
+        let (exit, json) = machine.json(&format!("reserve {name}"));
+        assert_eq!((exit, &json["disk"]), (Exit::Good, &disk.into()), "{name}");
+    }
+    // The serial number's blanks are not in the name, which has one that a command line splits at.
+    let words = ["resvctl", "reserve", "serial:S/N 1"];
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    assert_eq!(
+        resvctl::run(&machine, words, &mut out, &mut err),
+        Exit::Good
+    );
+    assert!(String::from_utf8_lossy(&out).starts_with("PhysicalDrive1: reserved"));
+    machine.sent.borrow_mut().clear();
+    machine.descriptors[2].0 = "BOOT-0";
+    for (name, why) in [
+        (
+            "Q:",
+            "Q: there is no such thing (error 2)\n  `resvctl list`",
+        ),
+        (
+            "F:",
+            "F: several disks, PhysicalDrive1, PhysicalDrive2\n  name each disk",
+        ),
+        (
+            "serial:BOOT-0",
+            "several disks, PhysicalDrive0, PhysicalDrive2\n  name each disk",
+        ),
+        (
+            "serial:boot-0",
+            "the serial number boot-0: no disk is known by it\n  `resvctl list`",
+        ),
+        (
+            "7",
+            "PhysicalDrive7: there is no such thing (error 2)\n  `resvctl list`",
+        ),
+    ] {
+        for command in ["reserve", "release", "break", "status"] {
+            let (exit, _, err) = machine.command(&format!("{command} {name}"));
+            assert!(
+                exit == Exit::Error && err.contains(why),
+                "{command} {name}: {err}"
+            );
+        }
+    }
+    let asked = machine.sent.borrow();
+    let read = |code: &u32| [0x2D_1080, 0x2D_1400, 0x56_0000].contains(code);
+    assert!(asked.iter().all(|(code, _)| read(code)), "{asked:?}");
+}
+
 /// Names of filters: what is an entry of a list.
 fn names() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec("[a-z0-9äß]{1,8}", 0..5)
+}
+
+/// The same, with empty ones among them.
+fn gaps() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec("[a-z]{0,3}", 0..5)
 }
 
 fn data(names: &[String]) -> Vec<u8> {
@@ -116,9 +228,27 @@ proptest! {
     fn whatever_bytes_are_there_others_entries_stay(bytes in prop::collection::vec(any::<u8>(), 0..24)) {
         let strings = multi_string::strings(&bytes);
         let with = multi_string::with(&bytes, "resvflt");
-        prop_assert_eq!(multi_string::strings(&with), [strings.clone(), vec!["resvflt".into()]].concat());
+        prop_assert!(multi_string::contains(&with, "RESVFLT"));
         prop_assert_eq!(multi_string::strings(&multi_string::without(&with, "resvflt")), strings);
+        // A reader that stops at the first empty string sees it, too.
+        let shown = with.chunks_exact(2).take_while({
+            let mut last = [1, 1];
+            move |unit| std::mem::replace(&mut last, [unit[0], unit[1]]) != [0, 0] || *unit != [0, 0]
+        });
+        let shown: Vec<u8> = shown.flatten().copied().collect();
+        prop_assert!(multi_string::contains(&shown, "resvflt"), "{:?}", with);
         prop_assert_eq!(multi_string::without(&bytes, "resvflt"), bytes);
+    }
+
+    #[test]
+    fn an_entry_is_found_behind_empty_strings(before in gaps(), after in gaps()) {
+        let ours = [before.clone(), vec!["resvFLT".into()], after.clone()].concat();
+        let list = |strings: &[String]| {
+            let units = strings.iter().flat_map(|s| s.encode_utf16().chain([0]));
+            units.flat_map(u16::to_le_bytes).collect::<Vec<u8>>()
+        };
+        prop_assert!(multi_string::contains(&list(&ours), "resvflt"));
+        prop_assert_eq!(multi_string::without(&list(&ours), "resvflt"), list(&[before, after].concat()));
     }
 
     #[test]
@@ -138,9 +268,13 @@ proptest! {
         }
         if let (true, Some(state)) = (whole, ReservationState::from_bytes(&bytes)) {
             let (_, json, _) = machine.command("status 1 --json");
-            let conflicts = format!("\"conflicts\":{},", state.conflicts);
-            let status = format!("\"last_status\":\"{:#010x}\"", state.last_status);
-            prop_assert!(json.contains(&conflicts) && json.contains(&status), "{}", json);
+            let told: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+            let told = &told["state"];
+            let status = format!("{:#010x}", state.last_status);
+            prop_assert_eq!(&told["conflicts"], &serde_json::json!(state.conflicts));
+            prop_assert_eq!(&told["last_status"], &serde_json::json!(status));
+            let key = Some(state.sense_key).filter(|key| *key != 0xFF);
+            prop_assert_eq!(&told["sense_key"], &serde_json::json!(key));
         }
     }
 

@@ -4,15 +4,18 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use resvctl::machine::{
-    Access, Answer, Device, Ended, Key, Machine, Node as DeviceNode, Removed, Value, Win32, kind,
+    self, Access, Answer, Device, Ended, Key, Machine, Node as DeviceNode, Removed, Value, Win32,
+    kind,
 };
 use resvctl::{Exit, FILTER, multi_string};
 use rig::abi::irql;
 use rig::class::{DiskStack, Place};
-use rig::disk::Outcome;
-use rig::disk::logical_unit::LogicalUnit;
+use rig::disk::logical_unit::{LogicalUnit, Nexus};
+use rig::disk::persistent::Handling;
+use rig::disk::{Data, Disk, Outcome};
 use rig::image;
 use rig::io::{Call, Caller};
 use rig::node::{Node, SERVICE_KEY};
@@ -23,6 +26,7 @@ use scsi_reserve::NtStatus;
 
 const INSTANCE: &str = r"SCSI\DISK&VEN_RIG&PROD_UNIT\1&0&000000";
 const SECOND: u64 = 10_000_000;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What `DeviceIoControl` makes of a status: [MS-ERREF] 2.3.1, as `RtlNtStatusToDosError` in Wine 8.0 has it.
 const ERRORS: [(NtStatus, u32); 14] = [
@@ -46,6 +50,7 @@ const ERRORS: [(NtStatus, u32); 14] = [
 struct Prompt {
     node: Node,
     disk: DiskStack,
+    nexus: Arc<Nexus>,
     place: Place,
     world: Arc<World>,
 }
@@ -71,11 +76,12 @@ impl Bench {
             let node = Node::load(world.world(), name, &image::built(), hive.clone());
             let node = node.expect("the driver loads");
             let nexus = Arc::new(unit.connect(name));
-            let disk = DiskStack::plug(&node, place, nexus).expect("the disk starts");
+            let disk = DiskStack::plug(&node, place, nexus.clone()).expect("the disk starts");
             let world = Arc::clone(world.world());
             Prompt {
                 node,
                 disk,
+                nexus,
                 place,
                 world,
             }
@@ -125,8 +131,9 @@ impl Prompt {
         }
     }
 
-    fn control(&self, code: u32, output: &mut [u8]) -> Answer<usize> {
+    fn control(&self, code: u32, input: &[u8], output: &mut [u8]) -> Answer<usize> {
         let call = Call {
+            input: input.into(),
             output_length: u32::try_from(output.len()).expect("small"),
             caller: Caller::User64,
             ..Call::ioctl(code)
@@ -141,6 +148,51 @@ impl Prompt {
         output[..length].copy_from_slice(&buffer[..length]);
         Ok(length)
     }
+
+    /// IOCTL_STORAGE_PERSISTENT_RESERVE_IN, which the rig's disk.sys does not serve: ClasspPersistentReserve (classpnp's
+    /// class.c) sends the service action and the allocation length on.
+    fn persistent_reserve_in(&self, input: &[u8], output: &mut [u8]) -> Answer<usize> {
+        let [12, 0, 0, 0, 12, 0, 0, 0, action, 0, low, high] = *input else {
+            return Err(Win32::INVALID_DATA);
+        };
+        let cdb = [0x5E, action, 0, 0, 0, 0, 0, high, low, 0];
+        let ask = || {
+            let room = Data::In(output.len());
+            self.nexus.transfer(&cdb, room, MINUTE)
+        };
+        let mut outcome = ask();
+        // disk.sys sends a command again that met a unit attention.
+        while outcome.sense().is_some_and(|sense| sense.key == 6) {
+            outcome = ask();
+        }
+        match outcome {
+            Outcome::Status {
+                status: 0, data, ..
+            } => {
+                output[..data.len()].copy_from_slice(&data);
+                Ok(data.len())
+            }
+            Outcome::Status { status: 0x18, .. } => Err(Win32::BUSY),
+            _ => Err(Win32::IO_DEVICE),
+        }
+    }
+
+    /// IOCTL_STORAGE_BREAK_RESERVATION goes down the stack to the rig's port, which does not know it; storport would first
+    /// reset the unit.
+    fn break_reservation(&self, input: &[u8]) -> Answer<usize> {
+        let passed = self.control(0x002D_5014, input, &mut []);
+        assert_eq!(
+            passed,
+            Err(Win32::INVALID_FUNCTION),
+            "nobody above the port serves it"
+        );
+        // The port's address: bus 0, target 1, unit 0.
+        assert_eq!(input, [8, 0, 0, 0, 0, 0, 1, 0]);
+        self.nexus
+            .reset_logical_unit()
+            .map_err(|_| Win32::IO_DEVICE)?;
+        Ok(0)
+    }
 }
 
 /// What a path opens.
@@ -150,8 +202,12 @@ enum Handle<'a> {
 }
 
 impl Device for Handle<'_> {
-    fn control(&self, code: u32, output: &mut [u8]) -> Answer<usize> {
+    fn control(&self, code: u32, input: &[u8], output: &mut [u8]) -> Answer<usize> {
         let numbers: Vec<u32> = match (self, code) {
+            (Self::Disk(prompt), 0x002D_5018) => {
+                return prompt.persistent_reserve_in(input, output);
+            }
+            (Self::Disk(prompt), 0x002D_5014) => return prompt.break_reservation(input),
             // STORAGE_DEVICE_NUMBER of a disk.
             (Self::Disk(_), 0x002D_1080) => vec![7, 1, 0],
             // VOLUME_DISK_EXTENTS: a count, and six words each.
@@ -160,12 +216,16 @@ impl Device for Handle<'_> {
                 let count = u32::try_from(disks.len()).expect("small");
                 [count, 0].into_iter().chain(extents).collect()
             }
-            (Self::Disk(prompt), _) => return prompt.control(code, output),
+            (Self::Disk(prompt), _) => return prompt.control(code, input, output),
             (Self::Volume(_), _) => return Err(Win32::INVALID_FUNCTION),
         };
         let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
         output[..bytes.len()].copy_from_slice(&bytes);
         Ok(bytes.len())
+    }
+
+    fn host_volumes(&self) -> Answer<Vec<String>> {
+        Err(Win32::NOT_SUPPORTED)
     }
 }
 
@@ -194,9 +254,9 @@ impl Machine for Prompt {
     fn open(&self, path: &str, _: Access) -> Answer<Box<dyn Device + '_>> {
         match path {
             r"\\.\PhysicalDrive1" => Ok(Box::new(Handle::Disk(self))),
-            r"\\.\C:" => Ok(Box::new(Handle::Volume(&[0]))),
-            r"\\.\E:" => Ok(Box::new(Handle::Volume(&[1]))),
-            r"\\.\F:" => Ok(Box::new(Handle::Volume(&[1, 2, 1]))),
+            r"\\?\C:" => Ok(Box::new(Handle::Volume(&[0]))),
+            r"\\?\E:" => Ok(Box::new(Handle::Volume(&[1]))),
+            r"\\?\F:" => Ok(Box::new(Handle::Volume(&[1, 2, 1]))),
             _ => Err(Win32::FILE_NOT_FOUND),
         }
     }
@@ -244,6 +304,18 @@ impl Machine for Prompt {
         Err(Win32::NOT_SUPPORTED)
     }
 
+    fn values(&self, _: &str) -> Answer<Vec<(String, Value)>> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+
+    fn subkeys(&self, _: &str) -> Answer<Vec<String>> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+
+    fn flush(&self, _: machine::Hive) -> Answer<()> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+
     fn is_loaded(&self) -> Answer<bool> {
         Ok(true)
     }
@@ -256,6 +328,10 @@ impl Machine for Prompt {
         Err(Win32::NOT_SUPPORTED)
     }
 
+    fn start_service(&self) -> Answer<()> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+
     fn delete_service(&self) -> Answer<()> {
         Err(Win32::NOT_SUPPORTED)
     }
@@ -265,6 +341,10 @@ impl Machine for Prompt {
     }
 
     fn copy_file(&self, _: &str, _: &str) -> Answer<()> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+
+    fn move_file(&self, _: &str, _: &str) -> Answer<()> {
         Err(Win32::NOT_SUPPORTED)
     }
 
@@ -291,7 +371,11 @@ fn above_disk_sys_the_filter_serves_and_says_who_holds_the_disk() {
     b.ends(
         "reserve E:",
         Exit::HeldByAnother,
-        &["error 170", "resvflt answered: RESERVATION CONFLICT (18h)"],
+        &[
+            "error 170",
+            "resvflt answered: RESERVATION CONFLICT (18h)",
+            "resvctl break",
+        ],
     );
     bench.wait(100);
     a.ends(
@@ -308,8 +392,8 @@ fn above_disk_sys_the_filter_serves_and_says_who_holds_the_disk() {
         ],
     );
     b.ends("status 1 --json", Exit::Good, &[
-        r#"{"disk":"PhysicalDrive1","knowledge":"held_by_another","age_ms":100000,"last_status":"0x80000011","scsi_status":24,"sense_key":null,"#,
-        r#""requests":1,"reserves":0,"releases":0,"conflicts":1,"#,
+        r#"{"disk":"PhysicalDrive1","state":{"knowledge":"held_by_another","age_ms":100000,"last_status":"0x80000011","#,
+        r#""scsi_status":24,"sense_key":null,"asc":0,"ascq":0,"cdb_length":6,"requests":1,"reserves":0,"releases":0,"conflicts":1,"#,
     ]);
     b.ends(
         "release 1",
@@ -332,19 +416,20 @@ fn above_disk_sys_the_filter_serves_and_says_who_holds_the_disk() {
 }
 
 #[test]
-fn below_disk_sys_the_class_driver_serves_and_the_exit_code_says_so() {
+fn below_disk_sys_the_class_driver_serves_and_that_is_told() {
     let bench = Bench::new(Place::Lower);
     let (a, b) = (&bench.a, &bench.b);
     let above = "disk.sys answered, which is above the filter";
-    a.ends(
-        "reserve 1",
-        Exit::NotServed,
-        &["reserved for this node", above],
-    );
+    a.ends("reserve 1", Exit::Good, &["reserved for this node", above]);
     assert_eq!(bench.unit.holder().as_deref(), Some("A"));
     b.ends("reserve 1", Exit::HeldByAnother, &[above]);
     a.ends("status 1", Exit::Good, &["not known", "requests       0"]);
-    a.ends("release 1", Exit::NotServed, &[above]);
+    a.ends("release 1", Exit::Good, &[above]);
+    assert_eq!(bench.unit.holder(), None);
+    a.ends("reserve 1 --require-filter", Exit::NotServed, &[above]);
+    assert_eq!(bench.unit.holder().as_deref(), Some("A"));
+    b.ends("reserve 1 --require-filter", Exit::HeldByAnother, &[above]);
+    a.ends("release 1 --require-filter", Exit::NotServed, &[above]);
     a.ends("list", Exit::Good, &["filter below disk.sys"]);
     assert_eq!(bench.unit.holder(), None);
     bench.end();
@@ -358,15 +443,80 @@ fn without_the_filter_the_class_driver_serves_and_a_status_is_not_to_be_had() {
     let a = &bench.a;
     assert!(!a.disk.stack.is_filtered());
     let absent = "resvflt is not in this disk's stack";
+    a.ends("reserve 1", Exit::Good, &["reserved for this node", absent]);
+    assert_eq!(bench.unit.holder().as_deref(), Some("A"));
+    a.ends("reserve 1 --require-filter", Exit::NotServed, &[absent]);
+    bench.b.ends("reserve 1", Exit::HeldByAnother, &[absent]);
+    a.ends("status 1", Exit::Error, &[absent, "resvctl install 1"]);
+    a.ends("list", Exit::Good, &["PhysicalDrive1   no filter"]);
+    bench.end();
+}
+
+#[test]
+fn a_dead_holders_reservation_is_broken_and_the_next_takes_the_disk() {
+    for place in [Place::Upper, Place::Lower] {
+        let bench = Bench::new(place);
+        let (a, b) = (&bench.a, &bench.b);
+        a.ends("reserve 1", Exit::Good, &[]);
+        b.ends("reserve 1", Exit::HeldByAnother, &["resvctl break"]);
+        b.ends("break 1", Exit::Error, &["nothing was sent", "target 1"]);
+        assert_eq!(bench.unit.holder().as_deref(), Some("A"));
+        b.ends(
+            "break 1 --force",
+            Exit::Good,
+            &["reset", "resvctl reserve 1"],
+        );
+        assert_eq!(bench.unit.holder(), None);
+        b.ends("reserve 1", Exit::Good, &["reserved for this node"]);
+        a.ends("reserve 1", Exit::HeldByAnother, &[]);
+        bench.end();
+    }
+}
+
+/// PERSISTENT RESERVE OUT of one service action, with type 3, Exclusive Access (SPC-4 6.16).
+fn persistent_reserve_out(prompt: &Prompt, action: u8, [key, new]: [u64; 2]) {
+    let list = [key.to_be_bytes(), new.to_be_bytes(), [0; 8]].concat();
+    let cdb = [0x5F, action, 3, 0, 0, 0, 0, 0, 24, 0];
+    let mut outcome = prompt.nexus.transfer(&cdb, Data::Out(&list), MINUTE);
+    while outcome.sense().is_some_and(|sense| sense.key == 6) {
+        outcome = prompt.nexus.transfer(&cdb, Data::Out(&list), MINUTE);
+    }
+    assert_eq!(outcome.status(), Some(0), "{outcome:?}");
+}
+
+#[test]
+fn a_good_that_a_persistent_reservation_makes_worthless_is_told() {
+    let bench = Bench::new(Place::Upper);
+    let (a, b) = (&bench.a, &bench.b);
+    bench
+        .unit
+        .configure(|unit| unit.handling = Handling::Compatible);
+    persistent_reserve_out(a, 0, [0, 7]); // REGISTER
+    persistent_reserve_out(a, 1, [7, 0]); // RESERVE
+    let warning =
+        "warning: the disk has a persistent reservation (Exclusive Access, key 0x0000000000000007)";
     a.ends(
         "reserve 1",
-        Exit::NotServed,
-        &["reserved for this node", absent],
+        Exit::Good,
+        &["resvflt answered: GOOD", warning],
     );
-    assert_eq!(bench.unit.holder().as_deref(), Some("A"));
-    bench.b.ends("reserve 1", Exit::HeldByAnother, &[absent]);
-    a.ends("status 1", Exit::NotServed, &[absent, "resvctl install 1"]);
-    a.ends("list", Exit::Good, &["PhysicalDrive1   no filter"]);
+    assert_eq!(bench.unit.holder(), None, "that GOOD reserved nothing");
+    a.ends("status 1", Exit::Good, &[warning]);
+    b.ends("status 1", Exit::Good, &[warning]);
+    let (exit, told) = b.command("reserve 1");
+    assert!(
+        exit == Exit::HeldByAnother && !told.contains("warning"),
+        "{told}"
+    );
+    persistent_reserve_out(a, 3, [7, 0]); // CLEAR
+    b.ends(
+        "status 1 --json",
+        Exit::Good,
+        &[r#""persistent":{"reservation":null}"#],
+    );
+    // Where the two exclude each other, the holder of the one is not told of the other.
+    b.ends("reserve 1", Exit::Good, &[]);
+    b.ends("status 1 --json", Exit::Good, &[r#""persistent":null"#]);
     bench.end();
 }
 
@@ -383,10 +533,18 @@ fn what_went_wrong_is_told_with_what_to_do() {
     a.ends(
         "reserve F:",
         Exit::Error,
-        &["PhysicalDrive1, PhysicalDrive2", "name each disk"],
+        &[
+            "several disks, PhysicalDrive1, PhysicalDrive2",
+            "name each disk",
+        ],
     );
     a.ends("install", Exit::Usage, &["name the disks"]);
     a.ends("install c:", Exit::Error, &["PhysicalDrive0"]);
+    a.ends(
+        "reserve serial:7",
+        Exit::Error,
+        &["serial number 7", "resvctl list"],
+    );
     let status = |status: u8, sense: &[u8]| {
         PortAnswer::Target(Outcome::Status {
             status,
@@ -478,10 +636,13 @@ fn session() -> String {
     on(&bench.a, 'A', "status 1 --json");
     on(&bench.a, 'A', "release 1");
     on(&bench.b, 'B', "reserve 1");
+    on(&bench.a, 'A', "break 1");
+    on(&bench.a, 'A', "break 1 --force");
+    on(&bench.a, 'A', "reserve 1");
     bench.end();
     let bench = Bench::new(Place::Lower);
     text.push_str("... and with the filter below disk.sys:\n\n");
-    for line in ["list", "reserve 1"] {
+    for line in ["list", "reserve 1", "reserve 1 --require-filter"] {
         let (exit, printed) = bench.a.command(line);
         write!(text, "A> resvctl {line}\n{printed}").expect("memory");
         writeln!(text, "A> echo %ERRORLEVEL%\n{}\n", exit as u8).expect("memory");
