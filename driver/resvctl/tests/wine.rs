@@ -1,6 +1,7 @@
 //! The built resvctl.exe under Wine: that it starts, finds its disks through Wine's `SetupAPI`, registry and service
 //! manager, and that what it installs it takes back. Wine has no resvflt and no disk of the PnP manager's; the one disk
-//! here is `\\.\PhysicalDrive0` with a device node that the test writes into the registry.
+//! here is `\\.\PhysicalDrive0` with a device node that the test writes into the registry, and the driver that is started
+//! is one that only loads.
 #![allow(clippy::doc_markdown, reason = "names of the registry are words here")]
 
 use std::fs;
@@ -20,7 +21,11 @@ const SYSTEM: &str = r"HKEY_LOCAL_MACHINE\System\CurrentControlSet";
 const CLASS: &str =
     r"HKLM\System\CurrentControlSet\Control\Class\{4d36e967-e325-11ce-bfc1-08002be10318}";
 const SERVICE: &str = r"HKLM\System\CurrentControlSet\Services\resvflt";
+const OTHER_SET: &str = r"HKLM\SYSTEM\ControlSet007";
+const FIRST_BOOT: &str = r"HKLM\SYSTEM\Setup\FirstBoot";
 const RECORD: &str = r"HKLM\SOFTWARE\resvflt";
+
+const INF: &str = "[Version]\nProvider = us\nClassGuid = {e2f84ce7-8efa-411c-aa69-97454ca4cb57}\nCatalogFile = resvflt.cat\n";
 
 /// The statuses that resvctl has words for, and their Win32 errors in `src/machine.rs`.
 const STATUSES: [(&str, u32); 13] = [
@@ -82,8 +87,15 @@ impl Windows {
         let program = program.unwrap_or_else(|| target().join("package/resvctl.exe"));
         fs::copy(&program, package.join("resvctl.exe"))
             .expect("resvctl.exe: `cargo xtask package` builds it");
-        fs::write(package.join("resvflt.sys"), "a driver").expect("a file");
-        fs::write(package.join("resvflt.inf"), "a script").expect("a file");
+        fs::write(package.join("resvflt.inf"), INF).expect("a file");
+        compile(
+            "driver.c",
+            &folder.join("driver.sys"),
+            &[
+                "-nostdlib",
+                "-Wl,--subsystem,native,--dynamicbase,-e,DriverEntry",
+            ],
+        );
         compile(
             "bcryptprimitives.c",
             &package.join("bcryptprimitives.dll"),
@@ -136,12 +148,19 @@ impl Windows {
         windows
     }
 
+    /// The package's resvflt.sys.
+    fn image(&self, bytes: &[u8]) {
+        fs::write(self.folder.join("package/resvflt.sys"), bytes).expect("a file");
+    }
+
     /// Whatever an earlier run left.
     fn forget(&self) {
         // The service manager may have read the key already.
-        let mut delete = wine(&self.folder, Path::new("sc"));
-        let _ = delete.args(["delete", "resvflt"]).output().expect("wine64");
-        for key in [SERVICE, RECORD] {
+        for what in ["stop", "delete"] {
+            let mut sc = wine(&self.folder, Path::new("sc"));
+            let _ = sc.args([what, "resvflt"]).output().expect("wine64");
+        }
+        for key in [SERVICE, RECORD, OTHER_SET, FIRST_BOOT] {
             self.reg(&["delete", key, "/f"]);
         }
         for list in ["LowerFilters", "UpperFilters"] {
@@ -192,12 +211,15 @@ impl Windows {
             .iter()
             .map(|key| self.reg(&["query", key, "/s"]))
             .collect();
-        all.push(format!("{:?}", fs::read_to_string(self.installed()).ok()));
+        all.push(format!("{:?}", fs::read(self.installed()).ok()));
         all
     }
 
-    /// The same, once the service manager has let go of a deleted service, which it does when it likes.
+    /// The same after a restart, which the driver's end stands for, and once the service manager has let go of a deleted
+    /// service, which it does when it likes.
     fn left(&self) -> Vec<String> {
+        let mut stop = wine(&self.folder, Path::new("sc"));
+        let _ = stop.args(["stop", "resvflt"]).output().expect("wine64");
         let end = Instant::now() + Duration::from_secs(20);
         while self.reg(&["query", SERVICE]).contains("DisplayName") && Instant::now() < end {
             thread::sleep(Duration::from_millis(100));
@@ -324,10 +346,15 @@ fn it_finds_disks_and_says_what_is_wrong(windows: &Windows) {
             "Wine's disk, SCSI",
         ],
     );
-    for disk in ["0", "physicaldrive0", r"\\.\PhysicalDrive0"] {
+    for disk in [
+        "0",
+        "physicaldrive0",
+        r"\\.\PhysicalDrive0",
+        r"\\?\PhysicalDrive0",
+    ] {
         windows.ends(
             &format!("status {disk}"),
-            4,
+            1,
             &["PhysicalDrive0: resvflt is not in this disk's stack"],
         );
     }
@@ -345,11 +372,25 @@ fn it_finds_disks_and_says_what_is_wrong(windows: &Windows) {
         &["Q: there is no such thing (error 2)", "resvctl list"],
     );
     windows.ends("reserve 0", 1, &["error 50", "disk.sys answered"]);
+    windows.ends("break 0 --force", 1, &["its SCSI address", "error 50"]);
+    windows.ends(
+        "status serial:none",
+        1,
+        &["the serial number none", "resvctl list"],
+    );
+    windows.ends(
+        "list --json",
+        0,
+        &[
+            "{\"disks\":[{\"disk\":\"PhysicalDrive0\",",
+            "\"filter\":\"none\"",
+        ],
+    );
     windows.ends("verify on", 1, &["verifier.exe"]);
     windows.ends("verify off", 0, &["does not watch"]);
     windows.ends("exclude 0", 0, &["ResvFltEnabled = 0"]);
     windows.ends("list", 0, &["excluded"]);
-    windows.ends("include 0", 0, &["ResvFltEnabled = 1"]);
+    windows.ends("include 0 --force", 0, &["ResvFltEnabled = 1"]);
     let key = format!(r"{SYSTEM}\Enum\{INSTANCE}\Device Parameters");
     let value = windows.reg(&["query", &key, "/v", "ResvFltEnabled"]);
     assert!(value.contains("REG_DWORD    0x1"), "{value}");
@@ -370,12 +411,23 @@ fn it_refuses_without_the_full_token(windows: &Windows) {
 
 fn what_it_installs_it_takes_back(windows: &Windows) {
     let before = windows.touched();
+    windows.image(b"no image");
     windows.ends("install", 2, &["older than 10 1903", "name the disks"]);
-    windows.ends("install --class", 1, &["--force"]);
+    for line in ["install --class", "install 0", "install --all", "include 0"] {
+        windows.ends(
+            line,
+            1,
+            &["not told: ", "has no SystemPartition", "--force"],
+        );
+    }
     windows.ends(
         "install 0 --force --dry-run",
         0,
-        &["would copy", "would make the service"],
+        &[
+            "would copy",
+            "would make the service",
+            "would start the service",
+        ],
     );
     windows.ends("uninstall", 0, &["nothing"]);
     assert_eq!(
@@ -383,6 +435,14 @@ fn what_it_installs_it_takes_back(windows: &Windows) {
         before,
         "nothing of this was to change anything"
     );
+    windows.ends(
+        "install 0 --force",
+        1,
+        &["does not start", "what was done is taken back"],
+    );
+    assert_eq!(windows.left(), before, "a driver that does not load");
+    let driver = fs::read(windows.folder.join("driver.sys")).expect("the driver");
+    windows.image(&driver);
     for (line, list) in [
         ("install 0 --force", r"first\0second\0resvflt"),
         ("install 0 --force --upper", r"first\0second\0resvflt"),
@@ -402,16 +462,12 @@ fn what_it_installs_it_takes_back(windows: &Windows) {
             r"System32\drivers\resvflt.sys",
             "Start    REG_DWORD    0x0",
             "Group    REG_SZ    PnP Filter",
-            "a driver",
         ] {
             assert!(after.contains(told), "{line}: {told}: {after}");
         }
-        windows.ends("list", 0, &["named by"]);
-        windows.ends(
-            "uninstall",
-            0,
-            &["as it was", "service: deleted", "file: deleted"],
-        );
+        assert_eq!(fs::read(windows.installed()).ok().as_ref(), Some(&driver));
+        windows.ends("list", 0, &["resvflt.sys is loaded", "named by"]);
+        windows.ends("uninstall", 0, &["as it was", "service: deleted", "file: "]);
         assert_eq!(windows.left(), before, "{line}");
     }
 }
@@ -429,7 +485,21 @@ fn what_others_added_stays(windows: &Windows) {
         r"new\0resvflt\0last",
         "/f",
     ]);
-    windows.ends("uninstall", 0, &["what is left: new, last"]);
+    // Another control set, which Wine does not have of itself, and a place of Windows' setup.
+    for (key, value) in [
+        (format!(r"{OTHER_SET}\Enum\A\B\C"), "UpperFilters"),
+        (format!(r"{FIRST_BOOT}\Filters\x"), "y"),
+    ] {
+        let list = ["/t", "REG_MULTI_SZ", "/d", r"first\0RESVFLT", "/f"];
+        windows.reg(&[&["add", &key, "/v", value], &list[..]].concat());
+        windows.ends(
+            "uninstall",
+            1,
+            &["the service and its file stay", &key[5..], value],
+        );
+        windows.reg(&["delete", &key, "/v", value, "/f"]);
+    }
+    windows.ends("uninstall", 0, &["service: deleted"]);
     let list = windows.reg(&["query", CLASS, "/v", "UpperFilters"]);
     assert!(list.contains(r"REG_MULTI_SZ    new\0last"), "{list}");
 }
@@ -443,6 +513,7 @@ fn newer_windows_is_for_pnputil(windows: &Windows) {
     } else {
         (1, "pnputil.exe")
     };
-    windows.ends("install --dry-run", exit, &[told]);
+    windows.ends("install --dry-run", 1, &["has no SystemPartition"]);
+    windows.ends("install --dry-run --force", exit, &[told]);
     windows.version("win7");
 }
