@@ -84,6 +84,178 @@ fn a_script_can_go_by_the_exit_code() {
 }
 
 #[test]
+fn the_filter_served_what_its_count_of_requests_grew_by() {
+    let mut counted = state();
+    counted[32] = 1;
+    counted[24] = 0;
+    for (answer, then, server, who) in [
+        (
+            Some(state()),
+            Some(counted.clone()),
+            "resvflt",
+            "resvflt answered: GOOD (00h)",
+        ),
+        (
+            Some(counted.clone()),
+            Some(state()),
+            "disk.sys",
+            "above the filter",
+        ),
+        (
+            None,
+            Some(state()),
+            "unknown",
+            "the disk's stack was built anew",
+        ),
+        (
+            Some(state()),
+            None,
+            "unknown",
+            "the disk's stack was built anew",
+        ),
+    ] {
+        for line in ["reserve 1 --require-filter", "release 1 --require-filter"] {
+            let machine = Memory {
+                answer: answer.clone(),
+                answer_then: Some(then.clone()),
+                ..Memory::default()
+            };
+            let (exit, json) = machine.json(line);
+            let good = server == "resvflt";
+            assert_eq!(
+                exit,
+                if good { Exit::Good } else { Exit::NotServed },
+                "{json}"
+            );
+            assert_eq!(json["served_by"], server);
+            assert_eq!(json["state"].is_null(), then.is_none());
+            machine.sent.borrow_mut().clear();
+            let (_, out, _) = machine.command(line);
+            assert!(out.contains(who), "{who}: {out}");
+        }
+    }
+}
+
+#[test]
+fn a_status_tells_what_the_filter_knows() {
+    let mut bytes = state();
+    for (at, count) in (32..96).step_by(8).zip(3..) {
+        bytes[at] = count;
+    }
+    bytes[8] = 100;
+    (bytes[20..24]).copy_from_slice(&0x8000_0011_u32.to_le_bytes());
+    bytes[28] = 10;
+    let told = |bytes: &[u8]| {
+        let machine = Memory {
+            answer: Some(bytes.to_vec()),
+            time: 50_000_100,
+            ..Memory::default()
+        };
+        let (_, json) = machine.json("status 1");
+        (machine.command("status 1").1, json["state"].clone())
+    };
+    for (knowledge, words, word) in [
+        (0, "not known", "unknown"),
+        (1, "held by this node", "held_by_us"),
+        (
+            2,
+            "not held by this node; it is free, or another's",
+            "not_ours",
+        ),
+        (3, "held by another initiator", "held_by_another"),
+        (9, "not known", "unknown"),
+    ] {
+        bytes[16] = knowledge;
+        let (text, json) = told(&bytes);
+        assert_eq!(
+            text,
+            format!(
+                "PhysicalDrive1: {words} (for 5 s)\n  last answer    no answer from the disk\n  \
+                 last request   STATUS_DEVICE_BUSY (0x80000011)\n  next command   RESERVE(10)\n  \
+                 requests       3\n  reserves       4\n  releases       5\n  conflicts      6\n  \
+                 retries        7\n  attentions     8\n  timeouts       9\n  cancels        10\n"
+            )
+        );
+        assert_eq!(
+            json,
+            json!({ "knowledge": word, "age_ms": 5000, "last_status": "0x80000011", "scsi_status": null, "sense_key": 0,
+                "asc": 0, "ascq": 0, "cdb_length": 10, "requests": 3, "reserves": 4, "releases": 5, "conflicts": 6,
+                "retries": 7, "unit_attentions": 8, "timeouts": 9, "cancels": 10 })
+        );
+    }
+    bytes[25] = 0xFF;
+    for (status, words) in [
+        (0x00, "GOOD (00h)"),
+        (0x02, "CHECK CONDITION (02h)"),
+        (0x08, "BUSY (08h)"),
+        (0x18, "RESERVATION CONFLICT (18h)"),
+        (0x28, "TASK SET FULL (28h)"),
+        (0x30, "ACA ACTIVE (30h)"),
+        (0x40, "TASK ABORTED (40h)"),
+        (0x04, "status (04h)"),
+    ] {
+        bytes[24] = status;
+        let (text, json) = told(&bytes);
+        assert!(
+            text.contains(&format!("  last answer    {words}\n")),
+            "{text}"
+        );
+        assert_eq!(
+            (&json["scsi_status"], &json["sense_key"]),
+            (&status.into(), &Json::Null)
+        );
+    }
+    (bytes[24], bytes[25], bytes[26], bytes[27]) = (2, 6, 0x29, 3);
+    let (text, json) = told(&bytes);
+    assert!(
+        text.contains("CHECK CONDITION (02h), UNIT ATTENTION 29h/03h\n"),
+        "{text}"
+    );
+    assert_eq!((&json["asc"], &json["ascq"]), (&0x29.into(), &3.into()));
+    (bytes[20..24]).copy_from_slice(&0xC0FF_1234_u32.to_le_bytes());
+    assert!(told(&bytes).0.contains("NTSTATUS (0xc0ff1234)"));
+}
+
+#[test]
+fn a_list_tells_where_the_filter_is() {
+    for (stack, place, words) in [
+        (
+            &["partmgr", "resvflt", "disk", "storport"][..],
+            "above",
+            "filter above disk.sys; by a driver package",
+        ),
+        (
+            &["DISK", "ResvFlt", "storport"],
+            "below",
+            "filter below disk.sys; by a driver package",
+        ),
+        (
+            &["resvflt", "storport"],
+            "below",
+            "filter below disk.sys; by a driver package",
+        ),
+        (&["disk", "resvflt2"], "none", "no filter\n"),
+        (&[], "untold", "its stack is not told\n"),
+    ] {
+        let drivers = stack
+            .iter()
+            .map(|name| format!(r"\Driver\{name}"))
+            .collect();
+        let machine = Memory {
+            stacks: [(DISKS[1].to_owned(), drivers)].into(),
+            ..Memory::default()
+        };
+        let (_, json) = machine.json("list");
+        assert_eq!(json["disks"][1]["filter"], place);
+        let (_, out, _) = machine.command("list");
+        assert!(
+            out.contains(&format!("PhysicalDrive1   {words}")),
+            "{words}: {out}"
+        );
+    }
+}
+
+#[test]
 fn a_person_is_told_who_answered_and_what_to_do() {
     for (answer, query_error, who) in [
         (

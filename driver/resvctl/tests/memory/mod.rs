@@ -84,6 +84,8 @@ pub struct Memory {
     pub image_loads: bool,
     /// The driver's answer to the state query; none if it is not in the stack.
     pub answer: Option<Vec<u8>>,
+    /// The same once a RESERVE or RELEASE was sent, where that changes it.
+    pub answer_then: Option<Option<Vec<u8>>>,
     /// What the state query fails with.
     pub query_error: Option<Win32>,
     /// What RESERVE and RELEASE come to.
@@ -99,6 +101,10 @@ pub struct Memory {
     /// The volumes with the files of virtual disks.
     pub hosts: BTreeMap<u32, Vec<String>>,
     pub ran: RefCell<Vec<String>>,
+    /// The drivers of a device, from the top down, by instance ID.
+    pub stacks: BTreeMap<String, Vec<String>>,
+    /// Interrupt time.
+    pub time: u64,
     /// Control codes that were sent to disks, with their input.
     pub sent: RefCell<Vec<(u32, Vec<u8>)>>,
     pub loaded: Cell<bool>,
@@ -134,6 +140,7 @@ impl Default for Memory {
             elevated: true,
             image_loads: true,
             answer: None,
+            answer_then: None,
             query_error: None,
             served: Ok(()),
             persistent: Err(Win32::INVALID_FUNCTION),
@@ -144,6 +151,8 @@ impl Default for Memory {
                 .into(),
             hosts: BTreeMap::new(),
             ran: RefCell::default(),
+            stacks: BTreeMap::new(),
+            time: 0,
             sent: RefCell::default(),
             loaded: Cell::new(false),
             steps: Cell::new(0),
@@ -446,11 +455,18 @@ impl Device for Drive<'_> {
                 let head = words(&[40, 60, 0, 0, 0, 0, offset, *bus, 0, 0]);
                 Ok(put(output, &[&head, serial.as_bytes(), &[0]].concat()))
             }
-            0x8016_6058 => match (&memory.query_error, &memory.answer) {
-                (Some(error), _) => Err(*error),
-                (None, Some(answer)) => Ok(put(output, answer)),
-                (None, None) => Err(Win32::INVALID_FUNCTION),
-            },
+            0x8016_6058 => {
+                let sent = memory.sent.borrow();
+                let is_sent = sent
+                    .iter()
+                    .any(|(code, _)| matches!(code, 0x002D_4810 | 0x002D_4814));
+                let then = memory.answer_then.as_ref().filter(|_| is_sent);
+                match (&memory.query_error, then.unwrap_or(&memory.answer)) {
+                    (Some(error), _) => Err(*error),
+                    (None, Some(answer)) => Ok(put(output, answer)),
+                    (None, None) => Err(Win32::INVALID_FUNCTION),
+                }
+            }
             0x002D_4810 | 0x002D_4814 | 0x002D_5014 => memory.served.map(|()| 0),
             0x002D_5018 => {
                 // Version and Size, READ RESERVATION, and the room that the output has.
@@ -481,7 +497,7 @@ impl Machine for Memory {
     }
 
     fn interrupt_time(&self) -> u64 {
-        0
+        self.time
     }
 
     fn package(&self) -> String {
@@ -531,8 +547,9 @@ impl Machine for Memory {
         Ok([absent].into_iter().chain(present).collect())
     }
 
-    fn stack(&self, _: &str) -> Answer<Vec<String>> {
-        Ok(Vec::new())
+    fn stack(&self, instance: &str) -> Answer<Vec<String>> {
+        self.call()?;
+        Ok(self.stacks.get(instance).cloned().unwrap_or_default())
     }
 
     fn value(&self, key: &Key, name: &str) -> Answer<Option<Value>> {
