@@ -180,7 +180,7 @@ fn plan_entries(
         chosen(machine, wanted)?
     };
     let named = filters::of_disks(machine)?;
-    let mut plan = plan_service(machine, &named)?;
+    let mut plan = plan_service(machine, &named, wanted.force)?;
     let mut entries = Vec::new();
     for device in devices {
         let entry = Change::Entry { list, device };
@@ -268,12 +268,22 @@ fn check_list(machine: &dyn Machine, entry: &Change, named: &[Change]) -> Result
     Ok(())
 }
 
-fn plan_service(machine: &dyn Machine, named: &[Change]) -> Result<Vec<Step>, Failure> {
+fn plan_service(
+    machine: &dyn Machine,
+    named: &[Change],
+    force: bool,
+) -> Result<Vec<Step>, Failure> {
     let (from, to) = (ours(machine), installed(machine));
     let Some(image) = machine.read_file(&from).map_err(Failure::of(&from))? else {
         return Err(Failure::new(format!("{from} is not there"))
             .and("run resvctl.exe from the package's folder"));
     };
+    if !force && !is_signed(&image) {
+        let failure = Failure::new(format!("{from} has no signature in itself"));
+        return Err(failure
+            .and("a catalog may do for its start now, and not for a boot-start driver while Windows boots")
+            .and("sign it; --force installs it as it is"));
+    }
     let record = Record(machine);
     let mut plan = Vec::new();
     let there = machine.read_file(&to).map_err(Failure::of(&to))?;
@@ -311,6 +321,22 @@ fn plan_service(machine: &dyn Machine, named: &[Change]) -> Result<Vec<Step>, Fa
         Err(error) => return Err(Failure::of("the service")(error)),
     }
     Ok(plan)
+}
+
+/// True of a PE32+ image with a certificate table, whatever is in it (Microsoft's page "PE Format").
+fn is_signed(image: &[u8]) -> bool {
+    let number = |at: usize| {
+        let bytes = image.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
+    };
+    // The file's address of "PE\0\0"; behind that and the file header's 20 bytes is the optional header, whose directories
+    // begin at 112. The fifth is the certificates', an address and a size.
+    let header = number(0x3C);
+    let directory = header.saturating_add(4 + 20 + 112 + 4 * 8);
+    image.starts_with(b"MZ")
+        && number(header) == 0x4550
+        && number(directory) > 0
+        && number(directory + 4) > 0
 }
 
 /// Makes one change, having written it down; it is on the disk when this returns.

@@ -4,7 +4,7 @@ mod memory;
 
 use memory::{
     ABSENT, CLASS, CRASH_CONTROL, DISKS, FAILED, Fault, INF, INSTALLED, Lasting, MEMORY_MANAGEMENT,
-    Memory, PACKAGE, machine_key, multi,
+    Memory, PACKAGE, driver, machine_key, multi,
 };
 use resvctl::Exit;
 use resvctl::machine::{Key, Value, Win32, kind};
@@ -142,6 +142,44 @@ fn the_driver_is_proved_before_any_list_names_it() {
             "{line}: {err}"
         );
         assert_eq!(lasting(&machine), before, "{line}");
+    }
+}
+
+/// A boot-start driver's signature has to be in its file.
+#[test]
+fn an_image_without_a_signature_of_its_own_is_named_only_by_force() {
+    let signed = driver(b"driver");
+    let sys = format!(r"{PACKAGE}\resvflt.sys");
+    let changed = |at: usize, byte: u8| {
+        let mut image = signed.clone();
+        image[at] = byte;
+        image
+    };
+    for unsigned in [
+        b"no image".to_vec(),
+        Vec::new(),
+        changed(0, b'Z'),
+        changed(0x80, b'Q'),
+        changed(0x3C, 0xFF),
+        changed(0x129, 0),
+        changed(0x12C, 0),
+        signed[..0x12C].to_vec(),
+    ] {
+        let machine = machine();
+        machine.put_file(&sys, &unsigned);
+        refused(
+            &machine,
+            "install 1",
+            Exit::Error,
+            &["no signature in itself", "--force"],
+        );
+        refused(
+            &machine,
+            "install --all",
+            Exit::Error,
+            &["no signature in itself"],
+        );
+        done(&machine, "install 1 --force");
     }
 }
 
@@ -692,22 +730,22 @@ fn a_driver_that_is_in_use_is_not_replaced() {
                 Some(multi(&["first", "second"])),
             );
         }
-        swap(b"newer");
+        swap(&driver(b"newer"));
         refused(
             &machine,
             "install 1",
             Exit::Error,
             &["another version, and in use", "to upgrade"],
         );
-        swap(b"driver");
+        swap(&driver(b"driver"));
     }
     // Neither named nor loaded: an interrupted install's.
     machine.loaded.set(false);
-    swap(b"newer");
+    swap(&driver(b"newer"));
     done(&machine, "install 1");
-    assert_eq!(machine.lasting.borrow().files[INSTALLED], b"newer");
+    assert_eq!(machine.lasting.borrow().files[INSTALLED], driver(b"newer"));
     done(&machine, "uninstall");
-    swap(b"driver");
+    swap(&driver(b"driver"));
     machine.restart();
     assert_eq!(lasting(&machine), before);
 }
