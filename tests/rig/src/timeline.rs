@@ -93,7 +93,7 @@ impl Step {
             ntstatus: format!("{:#010x}", self.ntstatus),
             information: self.information,
         };
-        serde_json::to_string(&record).expect("text and numbers")
+        serde_json::to_string(&record).unwrap_or_default()
     }
 
     fn scsi_status(&self) -> Option<u8> {

@@ -116,23 +116,25 @@ fn send(disk: &dyn Disk, cdb: &[u8]) -> Outcome {
     let data = match cdb {
         READ => Data::In(512),
         WRITE => Data::Out(&WRITTEN),
-        REQUEST_SENSE | INQUIRY | MODE_SENSE | READ_CAPACITY | REPORT_LUNS => Data::In(64),
-        [0x5E, ..] => Data::In(64),
+        // PERSISTENT RESERVE IN is the last.
+        REQUEST_SENSE | INQUIRY | MODE_SENSE | READ_CAPACITY | REPORT_LUNS | [0x5E, ..] => {
+            Data::In(64)
+        }
         _ => Data::None,
     };
     disk.transfer(cdb, data, TIMEOUT)
 }
 
 fn ask(disk: &dyn Disk, cdb: &[u8]) -> Answer {
-    answer_of(cdb, send(disk, cdb))
+    answer_of(cdb, &send(disk, cdb))
 }
 
-fn answer_of(cdb: &[u8], outcome: Outcome) -> Answer {
+fn answer_of(cdb: &[u8], outcome: &Outcome) -> Answer {
     match (outcome.status(), outcome.sense()) {
         (Some(GOOD), _) => Good,
         (Some(RESERVATION_CONFLICT), _) => Conflict,
         (Some(CHECK_CONDITION), Some(Sense { key, asc, ascq })) => Check(key, asc, ascq),
-        (None, _) if outcome == Outcome::Gone => Gone,
+        (None, _) if *outcome == Outcome::Gone => Gone,
         _ => panic!("{cdb:02x?}: {outcome:?}"),
     }
 }
@@ -155,7 +157,7 @@ impl Out {
         let Self(action, kind, key, new_key) = self;
         let cdb = [0x5F, action, kind, 0, 0, 0, 0, 0, 24, 0];
         let list = [&key.to_be_bytes()[..], &new_key.to_be_bytes(), &[0; 8]].concat();
-        answer_of(&cdb, disk.transfer(&cdb, Data::Out(&list), TIMEOUT))
+        answer_of(&cdb, &disk.transfer(&cdb, Data::Out(&list), TIMEOUT))
     }
 }
 

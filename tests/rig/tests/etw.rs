@@ -14,7 +14,7 @@ use rig::registry::{Hive, Value};
 use rig::world::{self, Entered, Faults, Schedule, World};
 
 const RESERVE: u32 = 0x002D_4810;
-/// IOCTL_STORAGE_RESET_DEVICE (ntddstor.h).
+/// `IOCTL_STORAGE_RESET_DEVICE` (`ntddstor.h`).
 const RESET_DEVICE: u32 = 0x002D_5004;
 const DISK_RELEASE: u32 = 0x0007_4814;
 

@@ -26,7 +26,7 @@ use scsi_reserve::NtStatus;
 
 const INSTANCE: &str = r"SCSI\DISK&VEN_RIG&PROD_UNIT\1&0&000000";
 const SECOND: u64 = 10_000_000;
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// What `DeviceIoControl` makes of a status: [MS-ERREF] 2.3.1, as `RtlNtStatusToDosError` in Wine 8.0 has it.
 const ERRORS: [(NtStatus, u32); 14] = [
@@ -149,7 +149,7 @@ impl Prompt {
         Ok(length)
     }
 
-    /// IOCTL_STORAGE_PERSISTENT_RESERVE_IN, which the rig's disk.sys does not serve: ClasspPersistentReserve (classpnp's
+    /// `IOCTL_STORAGE_PERSISTENT_RESERVE_IN`, which the rig's disk.sys does not serve: `ClasspPersistentReserve` (classpnp's
     /// class.c) sends the service action and the allocation length on.
     fn persistent_reserve_in(&self, input: &[u8], output: &mut [u8]) -> Answer<usize> {
         let [12, 0, 0, 0, 12, 0, 0, 0, action, 0, low, high] = *input else {
@@ -177,7 +177,7 @@ impl Prompt {
         }
     }
 
-    /// IOCTL_STORAGE_BREAK_RESERVATION goes down the stack to the rig's port, which does not know it; storport would first
+    /// `IOCTL_STORAGE_BREAK_RESERVATION` goes down the stack to the rig's port, which does not know it; storport would first
     /// reset the unit.
     fn break_reservation(&self, input: &[u8]) -> Answer<usize> {
         let passed = self.control(0x002D_5014, input, &mut []);

@@ -7,11 +7,11 @@
 mod list;
 
 use crate::End;
-use commands::Mutants;
 use crate::build::{self, Checkout, Lane, Profile, TESTS, timed};
 use crate::packages::{self, Need};
 use crate::rig::cargo;
 use crate::test::copy;
+use commands::Mutants;
 use list::FAULTS;
 use open_kit::{Error, Result, write};
 use std::fs;
