@@ -574,7 +574,7 @@ this has to succeed first, or rustup target add x86_64-pc-windows-msvc:
 no apt here (Fedora Linux 45), so nothing is installed
 LLVM: clang: version 22, and 17 to 21 are taken
 the packages, by names that were not tried:
-  sudo dnf install clang20 lld20
+  sudo dnf install clang19 lld19
 The demo alone needs a C linker, rustup with x86_64-pc-windows-msvc, and clang, lld-link and libclang of LLVM 17 to 21."),
         ),
         case(
@@ -595,9 +595,9 @@ LLVM: no clang
 rustup target add x86_64-pc-windows-msvc: no rustup here
 the compiler: rustup target add x86_64-pc-windows-msvc x86_64-pc-windows-gnu
 the packages, by names that were not tried:
-  sudo dnf install clang20 lld20
+  sudo dnf install clang19 lld19
   sudo pacman -S clang20 lld20
-  sudo zypper install clang20 lld20 libclang13
+  sudo zypper install clang19 lld19 libclang13
 The demo alone needs a C linker, rustup with x86_64-pc-windows-msvc, and clang, lld-link and libclang of LLVM 17 to 21."),
         ),
     ]

@@ -73,13 +73,13 @@ pub struct Other {
     packages: &'static [(Need, &'static str)],
 }
 
-/// Names of packages on other systems, from their own indexes. LLVM is one of those that are taken, not the newest.
+/// What other systems are supposed to call the packages: none was tried. LLVM is one that is taken, not the newest.
 pub const OTHERS: [Other; 3] = [
     Other {
         id: "fedora",
         install: "sudo dnf install",
         packages: &[
-            (Need::Build, "clang20 lld20"),
+            (Need::Build, "clang19 lld19"),
             (
                 Need::Iscsi,
                 "libiscsi-devel libiscsi-utils scsi-target-utils",
@@ -104,7 +104,7 @@ pub const OTHERS: [Other; 3] = [
         id: "suse",
         install: "sudo zypper install",
         packages: &[
-            (Need::Build, "clang20 lld20 libclang13"),
+            (Need::Build, "clang19 lld19 libclang13"),
             (Need::Iscsi, "libiscsi-devel libiscsi-utils tgt"),
             (Need::Sign, "openssl osslsigncode"),
             (Need::Windows, "mingw64-cross-gcc"),
