@@ -193,6 +193,10 @@ impl ReservationState {
     /// Notes one step of the machine: the event, what it was answered, and the machine after it.
     ///
     /// `now` is asked for the interrupt time only if what is known has changed.
+    #[allow(
+        clippy::inline_always,
+        reason = "counted: of an event that is known little is left"
+    )]
     #[inline(always)]
     pub fn note(
         &mut self,

@@ -214,15 +214,15 @@ const BY_NT_STATUS: [(NtStatus, Row); 22] = [
 
 impl Row {
     #[cold]
+    #[inline(never)]
     fn of_nt_status(status: NtStatus) -> Self {
         let found = BY_NT_STATUS.iter().find(|(said, _)| *said == status);
         found.map_or(ANYTHING_ELSE, |(_, row)| *row)
     }
 
-    /// The rows by SCSI status, which decides before the NTSTATUS; GOOD and none are not here.
+    /// The rows by SCSI status, which decides before the NTSTATUS; GOOD, a conflict and none are not here.
     fn of_scsi_status(scsi_status: u8) -> Self {
         match scsi_status {
-            scsi::RESERVATION_CONFLICT => row(Nt::DEVICE_BUSY, No, Conflict),
             // Never DEVICE_BUSY, which callers take for a conflict. classpnp has IO_DEVICE_ERROR
             // for the last two, but they pass just as BUSY does.
             scsi::BUSY | scsi::TASK_SET_FULL | scsi::ACA_ACTIVE => {
@@ -301,7 +301,13 @@ impl Verdict {
             scsi::GOOD if answer.status == Nt::SUCCESS => {
                 Self::new(PROOF, Nt::SUCCESS, Target::status(scsi::GOOD))
             }
-            scsi_status => Self::without_good(answer, scsi_status),
+            scsi::RESERVATION_CONFLICT => Self::new(
+                row(Nt::DEVICE_BUSY, No, Conflict),
+                answer.status,
+                Target::status(scsi::RESERVATION_CONFLICT),
+            ),
+            scsi::CHECK_CONDITION => Self::of_check(answer.status, answer.sense_that_came_back()),
+            scsi_status => Self::without_sense(answer.status, scsi_status),
         }
     }
 
@@ -320,20 +326,19 @@ impl Verdict {
         }
     }
 
-    fn without_good(answer: &Answer<'_>, scsi_status: u8) -> Self {
-        let status = answer.status;
+    #[inline(never)]
+    fn without_sense(status: NtStatus, scsi_status: u8) -> Self {
         let row = match scsi_status {
             // Some ports copy the structure back for a command that never reached the target.
             scsi::GOOD | SCSI_STATUS_UNTOUCHED => Row::of_nt_status(status),
-            scsi::CHECK_CONDITION => return Self::of_check(answer),
             _ => Row::of_scsi_status(scsi_status),
         };
         Self::new(row, status, Target::status(scsi_status))
     }
 
-    fn of_check(answer: &Answer<'_>) -> Self {
-        let status = answer.status;
-        let Some(said) = sense::parse(answer.sense_that_came_back()) else {
+    #[inline(never)]
+    fn of_check(status: NtStatus, sense: &[u8]) -> Self {
+        let Some(said) = sense::parse(sense) else {
             return Self::new(TROUBLE, status, Target::status(scsi::CHECK_CONDITION));
         };
         // classpnp reads deferred sense as this command's; RECOVERED ERROR would then be no proof.
@@ -380,6 +385,7 @@ impl<'a> Answer<'a> {
         }
     }
 
+    #[inline]
     fn sense_that_came_back(&self) -> &'a [u8] {
         let length = self.information.saturating_sub(PASS_THROUGH_LENGTH);
         self.sense.get(..length).unwrap_or(self.sense)
