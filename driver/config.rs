@@ -13,7 +13,8 @@ use crate::wdf::{Key, Utf16, utf16};
 /// A `REG_DWORD`, what it may be, and what it is otherwise.
 struct Value {
     name: Utf16,
-    range: RangeInclusive<u32>,
+    least: u32,
+    most: u32,
     default: u32,
 }
 
@@ -37,7 +38,8 @@ impl Value {
     const fn new(name: Utf16, range: RangeInclusive<u32>, default: u32) -> Self {
         Self {
             name,
-            range,
+            least: *range.start(),
+            most: *range.end(),
             default,
         }
     }
@@ -46,7 +48,7 @@ impl Value {
     fn query(&self, key: Option<&Key>) -> Result<u32, NtStatus> {
         match key.map(|key| key.query_u32(self.name)) {
             None | Some(Err(NtStatus::OBJECT_NAME_NOT_FOUND)) => Ok(self.default),
-            Some(Ok(value)) if self.range.contains(&value) => Ok(value),
+            Some(Ok(value)) if (self.least..=self.most).contains(&value) => Ok(value),
             Some(Ok(value)) => Ok(self.instead_of(NtStatus::SUCCESS, value)),
             // Another type; a REG_DWORD of more than 4 bytes.
             Some(Err(status @ (NtStatus::OBJECT_TYPE_MISMATCH | NtStatus::BUFFER_OVERFLOW))) => {
@@ -121,7 +123,7 @@ impl Parameters {
     }
 
     /// The event that tells them.
-    pub fn loaded(&self) -> TraceEvent {
+    pub fn loaded(&self) -> TraceEvent<'static> {
         TraceEvent::DriverLoaded {
             version: utf16!(env!("CARGO_PKG_VERSION")),
             timeout_seconds: self.timeout.unwrap_or(0),

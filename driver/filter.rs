@@ -40,18 +40,12 @@ impl Driver for Filter {
         let mut ids = [0; 512];
         let known = known(init.hardware_ids(&mut ids));
         let ids = known.unwrap_or_default().unwrap_or_default();
-        let hardware_id = || Text::new(ids);
-        let failed = |status| {
-            trace::write(|| TraceEvent::AttachFailed {
-                hardware_id: hardware_id(),
-                status,
-            });
-            status
-        };
+        let hardware_id = Text::new(ids);
+        let failed = |status| attach_failed(hardware_id, status);
         let refused = known.and_then(|_| self.refuses(&init, ids));
         if let Some(reason) = refused.map_err(failed)? {
             trace::write(|| TraceEvent::DiskSkipped {
-                hardware_id: hardware_id(),
+                hardware_id,
                 reason,
             });
             return Ok(());
@@ -62,7 +56,7 @@ impl Driver for Filter {
         attached.map_err(failed)?;
         trace::write(|| TraceEvent::DiskAttached {
             disk,
-            hardware_id: hardware_id(),
+            hardware_id,
             timeout_seconds,
         });
         Ok(())
@@ -71,6 +65,17 @@ impl Driver for Filter {
     fn evt_driver_unload(&self) {
         trace::write(|| TraceEvent::DriverUnloaded {});
     }
+}
+
+/// The status again, and the event that tells of it.
+#[cold]
+#[inline(never)]
+fn attach_failed(hardware_id: Text<'_>, status: NtStatus) -> NtStatus {
+    trace::write(|| TraceEvent::AttachFailed {
+        hardware_id,
+        status,
+    });
+    status
 }
 
 /// What a disk says of itself: nothing, if it has no such thing. Any other error leaves it untold.
@@ -82,8 +87,8 @@ fn known<T>(said: Result<T, NtStatus>) -> Result<Option<T>, NtStatus> {
     }
 }
 
-/// Whether it is the pseudo-disk that MPIO builds over the paths to one unit: a SCSI-2 reservation belongs to one I_T
-/// nexus, so the node would meet a conflict of its own making on the next path. PnP compares hardware IDs without case.
+/// Whether it is the pseudo-disk that MPIO builds over the paths to one unit: a SCSI-2 reservation belongs to one `I_T`
+/// nexus, so the node would meet a conflict of its own making on the next path. `PnP` compares hardware IDs without case.
 fn is_mpio_disk(hardware_ids: &[u16]) -> bool {
     const MPIO: &[u16] = utf16!("MPIO\\").units();
     let upper = |unit: u16| match unit {

@@ -28,7 +28,7 @@ events! {
 
     /// All events. `disk` numbers the disks in the order in which they were attached to. SCSI status and sense
     /// key are 0xFF where none came.
-    enum TraceEvent {
+    enum TraceEvent<'a> {
         /// The driver was loaded, with these parameters; a timeout of 0 is the disk's own.
         DriverLoaded: Information, DRIVER {
             version: Utf16,
@@ -42,10 +42,10 @@ events! {
         /// A parameter was out of range, or could not be read: with the status, and value 0.
         ParameterRejected: Warning, DRIVER { name: Utf16, status: NtStatus, value: u32, used: u32 }
 
-        DiskAttached: Information, DISK { disk: u32, hardware_id: Text, timeout_seconds: u32 }
-        DiskSkipped: Information, DISK { hardware_id: Text, reason: Utf16 }
+        DiskAttached: Information, DISK { disk: u32, hardware_id: Text<'a>, timeout_seconds: u32 }
+        DiskSkipped: Information, DISK { hardware_id: Text<'a>, reason: Utf16 }
         /// The disk works, without the filter.
-        AttachFailed: Warning, DISK { hardware_id: Text, status: NtStatus }
+        AttachFailed: Warning, DISK { hardware_id: Text<'a>, status: NtStatus }
         DiskDetached: Information, DISK { disk: u32 }
 
         OperationStarted: Verbose, OPERATION { disk: u32, code: Hex }
@@ -93,7 +93,7 @@ pub fn is_enabled() -> bool {
 }
 
 /// Writes an event, if anybody listens.
-pub fn write(event: impl FnOnce() -> TraceEvent) {
+pub fn write<'a>(event: impl FnOnce() -> TraceEvent<'a>) {
     if is_enabled() {
         event().write();
     }

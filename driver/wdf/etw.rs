@@ -8,6 +8,11 @@
 //! These are the bytes of Microsoft's `tracelogging` crate. The crate itself can't be here: its `register` panics on
 //! misuse, so that the image would import `KeBugCheckEx`, and it links a library of user mode.
 
+#![allow(
+    clippy::inline_always,
+    reason = "of an event that is known only the stores of its values are left"
+)]
+
 use core::marker::PhantomData;
 use core::ptr::{self, null};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -36,8 +41,10 @@ macro_rules! events {
         $(#[$about_provider:meta])*
         provider $provider:ident = $text:literal, $id:expr;
         $(#[$about:meta])*
-        enum $happening:ident {
-            $($(#[$doc:meta])* $event:ident: $level:ident, $keyword:ident { $($field:ident: $type:ty),* $(,)? })*
+        enum $happening:ident<$life:lifetime> {
+            $($(#[$doc:meta])* $event:ident: $level:ident, $keyword:ident {
+                $($field:ident: $type:ident $(<$of:lifetime>)?),* $(,)?
+            })*
         }
     ) => {
         $(#[$about_provider])*
@@ -47,24 +54,30 @@ macro_rules! events {
         };
 
         $(#[$about])*
-        pub enum $happening { $($(#[$doc])* $event { $($field: $type),* },)* }
+        pub enum $happening<$life> { $($(#[$doc])* $event { $($field: $type $(<$of>)?),* },)* }
 
-        impl $happening {
+        impl<$life> $happening<$life> {
             /// Writes the event, if somebody listens to its level. Any IRQL.
-            #[inline(never)]
+            #[allow(clippy::inline_always, reason = "see `wdf::etw`")]
+            #[inline(always)]
             pub fn write(&self) {
-                use $crate::wdf::{Data, Event, Level, metadata, metadata_size};
+                use $crate::wdf::{Event, Field, Level, Payload, metadata, metadata_size, texts};
                 match self {
                     $(Self::$event { $($field),* } => {
                         const NAME: &str = stringify!($event);
                         const FIELDS: &[(&str, &[u8])] =
-                            &[$((stringify!($field), <$type as $crate::wdf::Field>::TYPE)),*];
+                            &[$((stringify!($field), <$type as Field>::TYPE)),*];
+                        const SIZES: &[u8] = &[$(<$type as Field>::SIZE),*];
+                        const TEXTS: usize = texts(SIZES);
                         const METADATA: [u8; metadata_size(NAME, FIELDS)] = metadata(NAME, FIELDS);
-                        static EVENT: Event = Event::new(Level::$level, $keyword, &METADATA);
-                        let data = &mut [
-                            Data::NONE, Data::NONE, $($crate::wdf::Field::data($field)),*
-                        ];
-                        $provider.write(&EVENT, data);
+                        static EVENT: Event<[u8; SIZES.len() + METADATA.len()]> =
+                            Event::new(Level::$level, $keyword, SIZES, &METADATA);
+                        let payload = Payload::<'_, { SIZES.len() - TEXTS }, TEXTS>::new();
+                        $(let payload = $field.put(payload);)*
+                        match TEXTS {
+                            0 => $provider.write_numbers(&EVENT, &payload.numbers),
+                            _ => $provider.write(&EVENT, &payload.numbers, &payload.texts),
+                        }
                     })*
                 }
             }
@@ -138,16 +151,34 @@ impl Provider {
         self.levels.store(0, Ordering::Relaxed);
     }
 
-    /// Writes an event; `data` begins with two places for what all events have. Any IRQL.
-    pub fn write(&self, event: &'static Event, data: &mut [Data<'_>]) {
+    /// Writes an event without texts. Any IRQL.
+    #[inline(never)]
+    pub fn write_numbers(&self, event: &'static Event, numbers: &[u64]) {
+        self.write(event, numbers, &[]);
+    }
+
+    /// Writes an event with the values of its fields: the numbers in their order, and the texts in theirs. Any IRQL.
+    #[inline(never)]
+    pub fn write(&self, event: &'static Event, numbers: &[u64], texts: &[&[u16]]) {
         const PROVIDER_METADATA: ULONG = 2;
         const EVENT_METADATA: ULONG = 1;
         if self.levels.load(Ordering::Relaxed) <= ULONG::from(event.descriptor.Level) {
             return;
         }
-        if let [traits, metadata, ..] = data {
-            *traits = Data::of(self.traits, PROVIDER_METADATA);
-            *metadata = Data::of(event.metadata, EVENT_METADATA);
+        let (mut numbers, mut texts) = (numbers.iter(), texts.iter());
+        let mut data = [Data::NONE; 2 + MAX_FIELDS];
+        let [traits, metadata, fields @ ..] = &mut data;
+        *traits = Data::of(self.traits, PROVIDER_METADATA);
+        let (sizes, names) = event
+            .bytes
+            .split_at_checked(event.fields.into())
+            .unwrap_or_default();
+        *metadata = Data::of(names, EVENT_METADATA);
+        for (field, &size) in fields.iter_mut().zip(sizes) {
+            *field = match size {
+                TEXT => Data::of(texts.next().copied().unwrap_or_default(), 0),
+                bytes => Data::number(numbers.next().unwrap_or(&0), bytes),
+            };
         }
         // SAFETY: all that is pointed to lives, in memory that isn't paged, and `Data` is a descriptor.
         let _lost_if_the_session_is_full = unsafe {
@@ -156,7 +187,7 @@ impl Provider {
                 &raw const event.descriptor,
                 null(),
                 null(),
-                length(data),
+                2 + length(sizes),
                 data.as_mut_ptr().cast(),
             )
         };
@@ -188,16 +219,36 @@ unsafe extern "C" fn enable(
     provider.levels.store(levels, Ordering::Relaxed);
 }
 
+/// The most fields that an event may have.
+const MAX_FIELDS: usize = 9;
+
 /// One kind of event.
-pub struct Event {
+pub struct Event<B: ?Sized = [u8]> {
     descriptor: EVENT_DESCRIPTOR,
-    metadata: &'static [u8],
+    /// How many.
+    fields: u8,
+    /// Of each field a number's bytes, or [`TEXT`]; then the metadata.
+    bytes: B,
 }
 
-impl Event {
-    pub const fn new(level: Level, keyword: u64, metadata: &'static [u8]) -> Self {
+impl<const N: usize> Event<[u8; N]> {
+    #[allow(clippy::cast_possible_truncation, reason = "at most `MAX_FIELDS`")]
+    pub const fn new(level: Level, keyword: u64, sizes: &[u8], metadata: &[u8]) -> Self {
         /// `WINEVENT_CHANNEL_TRACELOGGING`
         const TRACE_LOGGING: UCHAR = 11;
+        assert!(sizes.len() <= MAX_FIELDS);
+        assert!(sizes.len() + metadata.len() == N);
+        let mut bytes = [0; N];
+        let mut at = 0;
+        while at < sizes.len() {
+            assert!(sizes[at] as usize <= size_of::<u64>());
+            bytes[at] = sizes[at];
+            at += 1;
+        }
+        while at < N {
+            bytes[at] = metadata[at - sizes.len()];
+            at += 1;
+        }
         Self {
             descriptor: EVENT_DESCRIPTOR {
                 Id: 0,
@@ -208,17 +259,19 @@ impl Event {
                 Task: 0,
                 Keyword: keyword,
             },
-            metadata,
+            fields: sizes.len() as u8,
+            bytes,
         }
     }
 }
 
 /// Where a part of an event lies.
+#[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Data<'a>(EVENT_DATA_DESCRIPTOR, PhantomData<&'a [u8]>);
+struct Data<'a>(EVENT_DATA_DESCRIPTOR, PhantomData<&'a [u8]>);
 
 impl<'a> Data<'a> {
-    pub const NONE: Self = Self(
+    const NONE: Self = Self(
         EVENT_DATA_DESCRIPTOR {
             Ptr: 0,
             Size: 0,
@@ -237,8 +290,11 @@ impl<'a> Data<'a> {
         data
     }
 
-    fn value<T>(value: &'a T) -> Self {
-        Self::of(core::slice::from_ref(value), 0)
+    /// The lower bytes of a number; on the processors that Windows runs on they come first.
+    fn number(number: &'a u64, bytes: u8) -> Self {
+        let mut data = Self::of(core::slice::from_ref(number), 0);
+        data.0.Size = ULONG::from(bytes);
+        data
     }
 }
 
@@ -247,40 +303,98 @@ const fn length<T>(items: &[T]) -> ULONG {
     items.len() as ULONG
 }
 
+/// The `SIZE` of a field that is text.
+const TEXT: u8 = 0;
+
+/// How many fields are text.
+pub const fn texts(sizes: &[u8]) -> usize {
+    let (mut texts, mut at) = (0, 0);
+    while at < sizes.len() {
+        texts += (sizes[at] == TEXT) as usize;
+        at += 1;
+    }
+    texts
+}
+
+/// The values of an event's fields as they are collected. All of it is gone after inlining: what is left are stores.
+pub struct Payload<'a, const NUMBERS: usize, const TEXTS: usize> {
+    pub numbers: [u64; NUMBERS],
+    pub texts: [&'a [u16]; TEXTS],
+    used: (usize, usize),
+}
+
+impl<'a, const NUMBERS: usize, const TEXTS: usize> Payload<'a, NUMBERS, TEXTS> {
+    #[inline(always)]
+    pub fn new() -> Self {
+        Self {
+            numbers: [0; NUMBERS],
+            texts: [&[]; TEXTS],
+            used: (0, 0),
+        }
+    }
+
+    #[inline(always)]
+    fn with_number(mut self, number: u64) -> Self {
+        if let Some(place) = self.numbers.get_mut(self.used.0) {
+            *place = number;
+            self.used.0 += 1;
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn with_text(mut self, units: &'a [u16]) -> Self {
+        if let Some(place) = self.texts.get_mut(self.used.1) {
+            *place = units;
+            self.used.1 += 1;
+        }
+        self
+    }
+}
+
 /// What an event's field can be.
 pub trait Field {
     /// Its type: an input type, and if that has its top bit set an output type (`TraceLoggingProvider.h`).
     const TYPE: &'static [u8];
+    /// Its bytes, or [`TEXT`].
+    const SIZE: u8;
 
-    fn data(&self) -> Data<'_>;
+    /// Adds its value.
+    fn put<'a, const N: usize, const T: usize>(
+        &'a self,
+        payload: Payload<'a, N, T>,
+    ) -> Payload<'a, N, T>;
 }
 
 /// A number that is shown in base 16.
 pub struct Hex(pub u32);
 
-/// Text of the system's, cut to 63 characters.
-pub struct Text([u16; 64]);
+/// Text of the system's, with its NUL.
+#[derive(Clone, Copy)]
+pub struct Text<'a>(&'a [u16]);
 
-impl Text {
-    /// Ends with the units or at their first NUL.
-    pub fn new(units: &[u16]) -> Self {
-        let mut text = [0; 64];
-        let until_nul = units.iter().take_while(|&&unit| unit != 0);
-        for (to, from) in text.iter_mut().take(63).zip(until_nul) {
-            *to = *from;
-        }
-        Self(text)
+impl<'a> Text<'a> {
+    /// Up to the first NUL; none if there is no NUL.
+    pub fn new(units: &'a [u16]) -> Self {
+        let end = units.iter().position(|&unit| unit == 0);
+        let text = end.and_then(|end| units.get(..=end));
+        Self(text.unwrap_or(&[0]))
     }
 }
 
 macro_rules! fields {
-    ($($type:ty = [$($code:literal),*], $name:ident => $data:expr;)*) => {
+    ($($type:ty = [$($code:literal),*], $size:expr, $put:ident($name:ident => $value:expr);)*) => {
         $(impl Field for $type {
             const TYPE: &'static [u8] = &[$($code),*];
+            const SIZE: u8 = $size;
 
-            fn data(&self) -> Data<'_> {
+            #[inline(always)]
+            fn put<'a, const N: usize, const T: usize>(
+                &'a self,
+                payload: Payload<'a, N, T>,
+            ) -> Payload<'a, N, T> {
                 let $name = self;
-                $data
+                payload.$put($value)
             }
         })*
     };
@@ -288,21 +402,18 @@ macro_rules! fields {
 
 fields! {
     // UINT8, in base 16
-    u8 = [0x84, 4], byte => Data::value(byte);
+    u8 = [0x84, 4], 1, with_number(byte => u64::from(*byte));
     // UINT32
-    u32 = [8], number => Data::value(number);
+    u32 = [8], 4, with_number(number => u64::from(*number));
     // UINT64
-    u64 = [10], number => Data::value(number);
+    u64 = [10], 8, with_number(number => *number);
     // HEXINT32
-    Hex = [20], number => Data::value(&number.0);
+    Hex = [20], 4, with_number(number => u64::from(number.0));
     // HEXINT32, an NTSTATUS
-    NtStatus = [0x94, 14], status => Data::value(status);
+    NtStatus = [0x94, 14], 4, with_number(status => u64::from(status.0.cast_unsigned()));
     // UNICODESTRING, with its NUL
-    Utf16 = [1], text => Data::of(text.with_nul(), 0);
-    Text = [1], text => {
-        let end = text.0.iter().position(|&unit| unit == 0).unwrap_or(0);
-        Data::of(text.0.get(..=end).unwrap_or(&[]), 0)
-    };
+    Utf16 = [1], TEXT, with_text(text => text.with_nul());
+    Text<'_> = [1], TEXT, with_text(text => text.0);
 }
 
 /// The traits of a provider; `N` is the name's length and 3.

@@ -81,7 +81,9 @@ pub(crate) use context::context;
 pub use context::{Context, TypeInfo};
 pub use device::{Device, DeviceInit};
 pub(crate) use etw::events;
-pub use etw::{Data, Event, Field, Hex, Level, Provider, Text, metadata, metadata_size, traits};
+pub use etw::{
+    Event, Field, Hex, Level, Payload, Provider, Text, metadata, metadata_size, texts, traits,
+};
 pub use lock::Locked;
 pub use pass_through::{Canceller, PassThrough, Prepared, Returned};
 pub use queue::Queue;
