@@ -38,29 +38,36 @@ impl Disk {
 }
 
 impl Operations for Disk {
-    fn looks_at(code: u32) -> bool {
-        Control::of(code) != Control::Foreign
+    type Code = Control;
+
+    fn looks_at(code: u32) -> Option<Control> {
+        match Control::of(code) {
+            Control::Foreign => None,
+            ours => Some(ours),
+        }
     }
 
-    fn evt_device_wdm_irp_dispatch(&self, code: u32) -> Route<'_> {
+    fn evt_device_wdm_irp_dispatch(&self, code: Control) -> Route<'_> {
         // Late in a removal queues and lock are gone before the filter is detached.
         let is_gone = self.reservation.is_gone();
-        match Control::of(code) {
-            Control::Foreign => Route::Pass,
-            Control::Reset if is_gone => Route::Pass,
-            Control::Reset => {
-                self.reservation.reset_passes(code);
-                Route::Pass
+        match code {
+            Control::Serve(_) | Control::QueryState if is_gone => {
+                Route::Complete(NtStatus::DEVICE_NOT_CONNECTED)
             }
-            _ if is_gone => Route::Complete(NtStatus::DEVICE_NOT_CONNECTED),
             Control::Serve(_) => Route::Queue(self.reservation.queue()),
             Control::QueryState => Route::Queue(&self.queries),
+            Control::Reset if !is_gone => Route::Watch,
+            Control::Reset | Control::Foreign => Route::Pass,
         }
+    }
+
+    fn goes_by(&self, code: u32) {
+        self.reservation.reset_passes(code);
     }
 
     /// The one code that goes to the parallel queue is the state query.
     fn evt_io_device_control(&self, request: Request, _code: u32) {
-        request.complete_with(|| self.reservation.state());
+        request.complete_with(|reply| self.reservation.tell(reply));
     }
 
     fn evt_io_queue_state(&self) {

@@ -9,6 +9,10 @@
 //! in hand, so that whoever comes while something is in hand may leave it to that operation's end. A sequential queue
 //! would not do: it can present two requests at once (docs/kmdf-sequential-queue.md).
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::inline_always,
+    reason = "counted: of an event that is known little is left"
+)]
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,10 +21,9 @@ use scsi_reserve::{
 };
 
 use crate::state::DiskState;
-use crate::trace::{self, TraceEvent};
 use crate::wdf::{
-    BusRelations, Canceller, Device, EvtRequestCancel, Hex, InHand, Locked, Operations,
-    PassThrough, Prepared, Queue, Request, Returned, Timer, WorkItem,
+    BusRelations, Canceller, Device, EvtRequestCancel, Guard, InHand, Locked, Operations,
+    PassThrough, Place, Queue, Request, Returned, SendTimeout, Timer, Told, WorkItem,
 };
 
 /// The framework's own timeout on a send is a net under the port's: so many seconds later.
@@ -38,6 +41,7 @@ pub struct Reservation {
     bus_relations: BusRelations,
     /// Seconds that the port gives one command.
     timeout: u32,
+    net: SendTimeout,
 }
 
 /// What the lock covers.
@@ -54,42 +58,13 @@ struct State {
 /// What is left to do after the lock is dropped, and with what.
 enum Effect {
     Nothing,
-    /// Nothing could be taken from the queue.
-    LookAgain,
     Prepare(PassThrough, Cdb),
     CancelSent,
     Complete(Request, NtStatus),
 }
 
 impl State {
-    /// Takes the next request into the empty hand, if there is one.
-    fn start_next(&mut self, queue: &Queue) -> Effect {
-        let Some(empty) = self.in_hand.empty() else {
-            return Effect::Nothing;
-        };
-        let (request, code) = match queue.next() {
-            Ok(next) => next,
-            Err(NtStatus::NO_MORE_ENTRIES) => return Effect::LookAgain,
-            // The device goes, and the framework ends what waits.
-            Err(_) => return Effect::Nothing,
-        };
-        let Some(command) = Command::from_ioctl(code) else {
-            return Effect::Complete(request, NtStatus::INVALID_DEVICE_REQUEST);
-        };
-        empty.put(request);
-        self.disk.begins(code);
-        // As `effect` goes on, straight where it nearly always goes.
-        match self.note(Event::Start(command)) {
-            Action::Mark => match self.mark() {
-                Action::Prepare => self.prepare(),
-                other => self.effect(other),
-            },
-            other => self.effect(other),
-        }
-    }
-
-    /// Every event of every operation passes here. Inlined, since of an event that is known little is left.
-    #[allow(clippy::inline_always, reason = "counted")]
+    /// Every event of every operation passes here.
     #[inline(always)]
     fn note(&mut self, event: Event) -> Action {
         let action = self.operation.step(event);
@@ -97,49 +72,54 @@ impl State {
         action
     }
 
-    /// The same for what is seldom, with its effect.
+    /// The same, once for all that is seldom. What every operation meets is noted where it happens.
+    #[cold]
     #[inline(never)]
+    fn note_seldom(&mut self, event: Event) -> Action {
+        match event {
+            Event::Start(_) | Event::Marked(_) | Event::Ready | Event::Answered(_) => {
+                Action::Nothing
+            }
+            seldom => self.note(seldom),
+        }
+    }
+
+    /// The same with its effect.
     fn step(&mut self, event: Event) -> Effect {
-        let action = self.note(event);
+        let action = self.note_seldom(event);
         self.effect(action)
     }
 
-    #[allow(clippy::inline_always, reason = "counted")]
-    #[inline(always)]
-    fn mark(&mut self) -> Action {
-        let status = self.in_hand.mark_cancelable(self.evt_request_cancel);
-        self.note(Event::Marked(status))
+    fn mark(&mut self) -> Event {
+        Event::Marked(self.in_hand.mark_cancelable(self.evt_request_cancel))
     }
 
-    #[allow(clippy::inline_always, reason = "counted")]
-    #[inline(always)]
-    fn unmark(&mut self) -> Action {
-        let status = self.in_hand.unmark_cancelable();
-        self.note(Event::Unmarked(status))
+    fn unmark(&mut self) -> Event {
+        Event::Unmarked(self.in_hand.unmark_cancelable())
     }
 
     /// Does what is done under the lock, and gives what follows after it.
+    #[cold]
     #[inline(never)]
     fn effect(&mut self, mut action: Action) -> Effect {
         loop {
-            action = match action {
+            let event = match action {
                 Action::Nothing | Action::Send => return Effect::Nothing,
-                Action::Mark => self.mark(),
                 Action::Unmark => self.unmark(),
                 Action::StartTimer { milliseconds } => {
                     self.timer.start(milliseconds);
                     return Effect::Nothing;
                 }
-                Action::StopTimer => {
-                    let stopped = self.timer.stop();
-                    self.note(Event::WaitStopped(stopped))
-                }
+                Action::StopTimer => Event::WaitStopped(self.timer.stop()),
                 Action::Prepare => return self.prepare(),
                 Action::CancelSent => return Effect::CancelSent,
                 Action::Finish(status) => return self.finish(status),
-                // Never: only an empty hand takes a request, and the operation is idle then.
-                Action::Refuse => return self.finish(NtStatus::INVALID_DEVICE_STATE),
-            }
+                // Never: only an empty hand takes a request, and the operation is idle then; and `serve_next` has marked it.
+                Action::Refuse | Action::Mark => {
+                    return self.finish(NtStatus::INVALID_DEVICE_STATE);
+                }
+            };
+            action = self.note_seldom(event);
         }
     }
 
@@ -188,6 +168,7 @@ impl Reservation {
             canceller,
             bus_relations: device.bus_relations()?,
             timeout,
+            net: SendTimeout::seconds(timeout.saturating_add(NET_SECONDS)),
         })
     }
 
@@ -198,13 +179,41 @@ impl Reservation {
 
     /// Serves the next request if none is in hand. At `PASSIVE_LEVEL`, as whatever may end in a send.
     pub fn serve_next(&self) {
-        let effect = self.state.lock().start_next(&self.queue);
-        self.perform(effect);
+        let mut state = self.state.lock();
+        let Some(empty) = state.in_hand.empty() else {
+            return;
+        };
+        let (request, code) = match self.queue.next() {
+            Ok(next) => next,
+            Err(why) => return self.none_came(state, why),
+        };
+        empty.put(request);
+        let Some(command) = Command::from_ioctl(code) else {
+            return self.go_on(state, Action::Finish(NtStatus::INVALID_DEVICE_REQUEST));
+        };
+        state.disk.begins(code);
+        let mut action = state.note(Event::Start(command));
+        if action == Action::Mark {
+            let marked = state.mark();
+            action = state.note(marked);
+        }
+        self.prepare_or_go_on(state, action);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn none_came(&self, state: Guard<'_, State>, why: NtStatus) {
+        drop(state);
+        // Otherwise the device goes, and the framework ends what waits.
+        if why == NtStatus::NO_MORE_ENTRIES {
+            self.look_again_if_any_waits();
+        }
     }
 
     /// A request whose cancellation is under way can't be taken, but counts: the queue is not empty for the next one
     /// that comes, of which an older framework would not tell then (`FxIoQueue::GetRequest` in fxioqueue.cpp tells the
     /// race, and how 1.33 makes up for it).
+    #[inline(always)]
     fn look_again_if_any_waits(&self) {
         if self.queue.waiting() > 0 {
             self.work_item.enqueue();
@@ -213,10 +222,8 @@ impl Reservation {
 
     /// The caller cancelled.
     pub fn cancelled(&self) {
-        let asked = self.step(Event::CancelAsked);
-        self.perform(asked);
-        let done = self.step(Event::CancelDone);
-        self.perform(done);
+        self.happens(Event::CancelAsked);
+        self.happens(Event::CancelDone);
     }
 
     /// The pass-through came back.
@@ -225,58 +232,56 @@ impl Reservation {
         if verdict.invalidates_bus_relations() {
             self.bus_relations.invalidate();
         }
-        let effect = {
-            let mut state = self.state.lock();
-            let action = state.note(Event::Answered(verdict));
-            state.pass_through = Some(returned.into_idle());
-            match action {
-                Action::Unmark => match state.unmark() {
-                    Action::Finish(status) => state.finish(status),
-                    other => state.effect(other),
-                },
-                other => state.effect(other),
+        let mut state = self.state.lock();
+        let action = state.note(Event::Answered(verdict));
+        state.pass_through = Some(returned.into_idle());
+        let action = match action {
+            Action::Unmark => {
+                let unmarked = state.unmark();
+                state.note(unmarked)
             }
+            Action::StartTimer { milliseconds } => return state.timer.start(milliseconds),
+            other => other,
         };
-        self.perform(effect);
+        let Action::Finish(status) = action else {
+            return self.go_on(state, action);
+        };
+        if let Some(request) = state.in_hand.take() {
+            drop(state);
+            self.complete(request, status);
+        }
     }
 
     /// The timer's callback. At `PASSIVE_LEVEL`.
     pub fn delay_over(&self) {
-        let effect = self.step(Event::DelayOver);
-        self.perform(effect);
+        let mut state = self.state.lock();
+        let action = state.note(Event::DelayOver);
+        self.prepare_or_go_on(state, action);
     }
 
     /// The device is being removed.
     pub fn gone(&self) {
         self.gone.store(true, Ordering::Release);
-        let effect = self.step(Event::Gone);
-        self.perform(effect);
+        self.happens(Event::Gone);
     }
 
     /// The device came to full power.
     pub fn powered_up(&self) {
-        let effect = self.step(Event::PoweredUp);
-        self.perform(effect);
+        self.happens(Event::PoweredUp);
     }
 
     /// Somebody on this node asked for a reset with this control code, which passes by. Any IRQL up to
     /// `DISPATCH_LEVEL`.
     pub fn reset_passes(&self, code: u32) {
-        let effect = {
-            let mut state = self.state.lock();
-            let disk = state.disk.number();
-            trace::write(|| TraceEvent::ResetPassed {
-                disk,
-                code: Hex(code),
-            });
-            state.step(Event::ResetPassed)
-        };
-        self.perform(effect);
+        let mut state = self.state.lock();
+        state.disk.reset_passes(code);
+        let action = state.note_seldom(Event::ResetPassed);
+        self.go_on(state, action);
     }
 
-    /// What this node knows of the reservation.
-    pub fn state(&self) -> ReservationState {
-        self.state.lock().disk.get()
+    /// Tells what this node knows of the reservation.
+    pub fn tell(&self, reply: Place<'_, ReservationState>) -> Told {
+        reply.put(self.state.lock().disk.get())
     }
 
     /// Whether [`gone`](Self::gone) was said.
@@ -284,17 +289,48 @@ impl Reservation {
         self.gone.load(Ordering::Acquire)
     }
 
-    fn step(&self, event: Event) -> Effect {
-        self.state.lock().step(event)
+    #[cold]
+    #[inline(never)]
+    fn happens(&self, event: Event) {
+        let mut state = self.state.lock();
+        let action = state.note_seldom(event);
+        self.go_on(state, action);
+    }
+
+    /// Prepares and sends, which is what nearly always follows.
+    #[inline(always)]
+    fn prepare_or_go_on(&self, mut state: Guard<'_, State>, action: Action) {
+        if action != Action::Prepare {
+            return self.go_on(state, action);
+        }
+        let Some(idle) = state.pass_through.take() else {
+            return;
+        };
+        let cdb = state.operation.cdb();
+        drop(state);
+        let effect = self.send(idle, cdb);
+        if !matches!(effect, Effect::Nothing) {
+            self.perform(effect);
+        }
+    }
+
+    /// Does what is asked, whatever it is.
+    #[cold]
+    #[inline(never)]
+    fn go_on(&self, mut state: Guard<'_, State>, action: Action) {
+        let effect = state.effect(action);
+        drop(state);
+        self.perform(effect);
     }
 
     /// Does what is left and what follows from it. A send that went out and a completion come last: from then on the
     /// operation is someone else's, and the device may be on its way out.
+    #[cold]
+    #[inline(never)]
     fn perform(&self, mut effect: Effect) {
         loop {
             effect = match effect {
                 Effect::Nothing => return,
-                Effect::LookAgain => return self.look_again_if_any_waits(),
                 Effect::Prepare(idle, cdb) => self.send(idle, cdb),
                 Effect::CancelSent => return self.canceller.cancel(),
                 Effect::Complete(request, status) => return self.complete(request, status),
@@ -302,34 +338,29 @@ impl Reservation {
         }
     }
 
+    /// Prepares and sends, and gives what follows if it was not sent.
     #[inline(never)]
     fn send(&self, idle: PassThrough, cdb: Cdb) -> Effect {
         let prepared = match idle.prepare(cdb, self.timeout) {
             Ok(prepared) => prepared,
             Err((idle, status)) => return self.not_sent(idle, Event::FormatFailed(status)),
         };
-        let prepared = match self.ready(prepared) {
-            Ok(prepared) => prepared,
-            Err(effect) => return effect,
-        };
-        match prepared.send(self.timeout.saturating_add(NET_SECONDS)) {
+        // The last look before the send: what it was stopped for meanwhile ends it here.
+        let mut state = self.state.lock();
+        let action = state.note(Event::Ready);
+        if action != Action::Send {
+            state.pass_through = Some(prepared.into_idle());
+            return state.effect(action);
+        }
+        drop(state);
+        match prepared.send(self.net) {
             Ok(()) => Effect::Nothing,
             Err((idle, status)) => self.not_sent(idle, Event::Refused(status)),
         }
     }
 
-    /// The last look before the send: what it was stopped for meanwhile ends it here.
-    fn ready(&self, prepared: Prepared) -> Result<Prepared, Effect> {
-        let mut state = self.state.lock();
-        match state.note(Event::Ready) {
-            Action::Send => Ok(prepared),
-            action => {
-                state.pass_through = Some(prepared.into_idle());
-                Err(state.effect(action))
-            }
-        }
-    }
-
+    #[cold]
+    #[inline(never)]
     fn not_sent(&self, idle: PassThrough, event: Event) -> Effect {
         let mut state = self.state.lock();
         state.pass_through = Some(idle);
@@ -338,6 +369,7 @@ impl Reservation {
 
     /// Nothing is in hand any more. What waits already is served by the work item, on its own stack; of what comes from
     /// now on the queue tells.
+    #[inline(never)]
     fn complete(&self, request: Request, status: NtStatus) {
         self.look_again_if_any_waits();
         request.complete(status);

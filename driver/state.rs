@@ -31,16 +31,31 @@ impl DiskState {
     /// A request comes into hand.
     pub fn begins(&mut self, code: u32) {
         self.code = code;
-        self.began = trace::is_enabled().then(interrupt_time);
+        self.began = None;
+    }
+
+    /// A reset passes by that somebody on this node asked for with this control code.
+    pub fn reset_passes(&self, code: u32) {
+        trace::write(|| TraceEvent::ResetPassed {
+            disk: self.disk,
+            code: Hex(code),
+        });
     }
 
     /// Notes one step of the operation. Its events are written while the lock is held, so that they come in their order.
+    #[allow(
+        clippy::inline_always,
+        reason = "counted: of an event that is known little is left"
+    )]
     #[inline(always)]
     pub fn note(&mut self, event: &Event, action: Action, operation: &Operation) {
         self.state.note(event, action, operation, interrupt_time);
         let is_told = match event {
-            Event::Start(_) | Event::Answered(_) | Event::Refused(_) => true,
-            Event::FormatFailed(_) | Event::CancelAsked => true,
+            Event::Start(_)
+            | Event::Answered(_)
+            | Event::Refused(_)
+            | Event::FormatFailed(_)
+            | Event::CancelAsked => true,
             _ => matches!(action, Action::Finish(_)),
         };
         if is_told && trace::is_enabled() {
@@ -48,21 +63,20 @@ impl DiskState {
         }
     }
 
-    /// The number of the disk in events.
-    pub const fn number(&self) -> u32 {
-        self.disk
-    }
-
     /// What is known now.
-    pub const fn get(&self) -> ReservationState {
-        self.state
+    pub const fn get(&self) -> &ReservationState {
+        &self.state
     }
 
     #[cold]
-    fn write_events(&self, event: &Event, action: Action, operation: &Operation) {
+    #[inline(never)]
+    fn write_events(&mut self, event: &Event, action: Action, operation: &Operation) {
         let (disk, code) = (self.disk, Hex(self.code));
         match event {
-            Event::Start(_) => TraceEvent::OperationStarted { disk, code }.write(),
+            Event::Start(_) => {
+                self.began = Some(interrupt_time());
+                TraceEvent::OperationStarted { disk, code }.write();
+            }
             Event::Answered(_) | Event::Refused(_) | Event::FormatFailed(_) => {
                 self.write_answer(action, operation);
             }

@@ -26,7 +26,7 @@ impl BusRelations {
         Ok(Self(pdo))
     }
 
-    /// Tells the PnP manager that they are out of date; it asks for them later, on a thread of its own. Any IRQL up to
+    /// Tells the `PnP` manager that they are out of date; it asks for them later, on a thread of its own. Any IRQL up to
     /// `DISPATCH_LEVEL`.
     pub fn invalidate(&self) {
         // SAFETY: the PDO lives as long as its stack has devices, ours among them.

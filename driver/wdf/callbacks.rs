@@ -43,11 +43,17 @@ pub trait Driver: Context {
 ///
 /// Unless it says otherwise, a function is called at any IRQL up to `DISPATCH_LEVEL`.
 pub trait Operations: Context {
+    /// What a control code is to the filter that it looks at.
+    type Code: Copy;
+
     /// Whether the filter looks at a device control. All others go on to the next lower device.
-    fn looks_at(code: u32) -> bool;
+    fn looks_at(code: u32) -> Option<Self::Code>;
 
     /// `EvtDeviceWdmIrpDispatch`: where a device control goes that the filter looks at.
-    fn evt_device_wdm_irp_dispatch(&self, code: u32) -> Route<'_>;
+    fn evt_device_wdm_irp_dispatch(&self, code: Self::Code) -> Route<'_>;
+
+    /// A device control goes by of which that said [`Route::Watch`].
+    fn goes_by(&self, code: u32);
 
     /// `EvtIoDeviceControl` of a parallel queue.
     fn evt_io_device_control(&self, request: Request, code: u32);
@@ -81,6 +87,8 @@ pub trait Operations: Context {
 pub enum Route<'a> {
     /// On to the next lower device.
     Pass,
+    /// The same, after [`Operations::goes_by`].
+    Watch,
     /// To a queue.
     Queue(&'a Queue),
     /// Nowhere: it is completed at once, with Information 0.
@@ -212,6 +220,7 @@ impl<C: Operations> Device<C> {
     }
 
     /// What a request of the device's is marked cancelable with; see [`Operations::evt_request_cancel`].
+    #[allow(clippy::unused_self, reason = "it says of which type the context is")]
     pub const fn evt_request_cancel(&self) -> EvtRequestCancel {
         // SAFETY: the callback is that for a device with a `C`.
         unsafe { EvtRequestCancel::new(evt_request_cancel::<C>) }
@@ -241,6 +250,17 @@ unsafe fn context<'a, C: Context>(object: WDFOBJECT) -> Option<&'a C> {
     unsafe { ContextSpace::of(object) }.and_then(ContextSpace::get)
 }
 
+/// The same, once for the callbacks that are seldom called.
+///
+/// # Safety
+/// As there.
+#[cold]
+#[inline(never)]
+unsafe fn seldom_context<'a, C: Context>(object: WDFOBJECT) -> Option<&'a C> {
+    // SAFETY: the caller's.
+    unsafe { context(object) }
+}
+
 /// The context whose place a callback was given.
 ///
 /// # Safety
@@ -250,40 +270,9 @@ unsafe fn in_place<'a, C: Context>(space: WDFCONTEXT) -> Option<&'a C> {
     unsafe { &*space.cast::<ContextSpace<C>>() }.get()
 }
 
-/// What it returns is what was returned to it: the IRP is out of its hands either way.
+/// What it returns is what was returned to it: the IRP is out of its hands either way. Every device control of the disk
+/// comes here, so that what is seldom is left to functions of its own: then this one has no registers to save.
 unsafe extern "C" fn evt_device_wdm_irp_dispatch<C: Operations>(
-    device: WDFDEVICE,
-    major: UCHAR,
-    minor: UCHAR,
-    code: ULONG,
-    driver_context: WDFCONTEXT,
-    irp: PIRP,
-    dispatch_context: WDFCONTEXT,
-) -> NTSTATUS {
-    if C::looks_at(code) {
-        // SAFETY: all are the framework's own.
-        return unsafe {
-            route::<C>(
-                device,
-                major,
-                minor,
-                code,
-                driver_context,
-                irp,
-                dispatch_context,
-            )
-        };
-    }
-    // SAFETY: device, IRP and context are those given to this callback.
-    unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) }
-}
-
-/// With all arguments where they are, so that going there is a jump.
-///
-/// # Safety
-/// The arguments are those of `EvtDeviceWdmIrpDispatch`.
-#[inline(never)]
-unsafe extern "C" fn route<C: Operations>(
     device: WDFDEVICE,
     _major: UCHAR,
     _minor: UCHAR,
@@ -292,36 +281,61 @@ unsafe extern "C" fn route<C: Operations>(
     irp: PIRP,
     dispatch_context: WDFCONTEXT,
 ) -> NTSTATUS {
-    // SAFETY: `open` gave the context space of the device, which outlives its callback.
-    let context = unsafe { in_place::<C>(driver_context) };
-    match context.map(|context| context.evt_device_wdm_irp_dispatch(code)) {
-        Some(Route::Queue(queue)) => {
-            // SAFETY: device and IRP are those given to the callback, the queue is the device's.
-            unsafe {
-                call_unsafe!(
-                    WdfDeviceWdmDispatchIrpToIoQueue,
-                    device,
-                    irp,
-                    queue.raw(),
-                    0
-                )
+    if let Some(known) = C::looks_at(code) {
+        // SAFETY: `open` gave the context space of the device, which outlives its callback.
+        if let Some(context) = unsafe { in_place::<C>(driver_context) } {
+            match context.evt_device_wdm_irp_dispatch(known) {
+                Route::Pass => {}
+                Route::Watch => {
+                    // SAFETY: device, IRP and context are those given to this callback.
+                    return unsafe { watch(context, code, device, irp, dispatch_context) };
+                }
+                Route::Queue(queue) => {
+                    // SAFETY: device and IRP are those given to this callback, the queue is the device's.
+                    return unsafe {
+                        call_unsafe!(
+                            WdfDeviceWdmDispatchIrpToIoQueue,
+                            device,
+                            irp,
+                            queue.raw(),
+                            0
+                        )
+                    };
+                }
+                // SAFETY: the IRP is ours until it is dispatched or completed.
+                Route::Complete(status) => return unsafe { complete(irp, status) },
             }
         }
-        Some(Route::Complete(status)) => {
-            // SAFETY: the IRP is ours until it is dispatched or completed.
-            unsafe { complete(irp, status) };
-            status.0
-        }
-        // SAFETY: as in the callback.
-        None | Some(Route::Pass) => unsafe {
-            call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context)
-        },
     }
+    // SAFETY: device, IRP and context are those given to this callback.
+    unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) }
 }
 
+/// Tells the context of a device control, and passes it on.
+///
+/// # Safety
+/// Device, IRP and `dispatch_context` are those given to `EvtDeviceWdmIrpDispatch`.
+#[cold]
+#[inline(never)]
+unsafe fn watch<C: Operations>(
+    context: &C,
+    code: ULONG,
+    device: WDFDEVICE,
+    irp: PIRP,
+    dispatch_context: WDFCONTEXT,
+) -> NTSTATUS {
+    context.goes_by(code);
+    // SAFETY: the caller's.
+    unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) }
+}
+
+/// Completes an IRP with Information 0.
+///
 /// # Safety
 /// The IRP is the caller's to complete, and isn't touched afterwards.
-unsafe fn complete(irp: PIRP, status: NtStatus) {
+#[cold]
+#[inline(never)]
+unsafe fn complete(irp: PIRP, status: NtStatus) -> NTSTATUS {
     #[allow(clippy::cast_possible_truncation, reason = "0")]
     const PRIORITY_BOOST: CCHAR = IO_NO_INCREMENT as CCHAR;
     // SAFETY: the caller's.
@@ -330,6 +344,7 @@ unsafe fn complete(irp: PIRP, status: NtStatus) {
     io_status.Information = 0;
     // SAFETY: the caller's.
     unsafe { IofCompleteRequest(irp, PRIORITY_BOOST) };
+    status.0
 }
 
 unsafe extern "C" fn evt_io_device_control<C: Operations>(
@@ -346,7 +361,7 @@ unsafe extern "C" fn evt_io_device_control<C: Operations>(
     // SAFETY: the device outlives its queue's callback.
     match unsafe { context::<C>(device.cast()) } {
         Some(context) => context.evt_io_device_control(request, code),
-        None => request.complete(NtStatus::INVALID_DEVICE_STATE),
+        None => request.refuse(NtStatus::INVALID_DEVICE_STATE),
     }
 }
 
@@ -361,7 +376,7 @@ unsafe extern "C" fn evt_work_item<C: Operations>(work_item: WDFWORKITEM) {
     // SAFETY: the framework gives a live work item; its parent is the device.
     let device = unsafe { call_unsafe!(WdfWorkItemGetParentObject, work_item) };
     // SAFETY: the device outlives its work item's callback.
-    if let Some(context) = unsafe { context::<C>(device) } {
+    if let Some(context) = unsafe { seldom_context::<C>(device) } {
         context.evt_work_item();
     }
 }
@@ -372,7 +387,7 @@ unsafe extern "C" fn evt_request_cancel<C: Operations>(request: WDFREQUEST) {
     // SAFETY: the queue outlives its requests.
     let device = unsafe { call_unsafe!(WdfIoQueueGetDevice, queue) };
     // SAFETY: the device outlives its requests, and this one isn't completed before the callback is over.
-    if let Some(context) = unsafe { context::<C>(device.cast()) } {
+    if let Some(context) = unsafe { seldom_context::<C>(device.cast()) } {
         context.evt_request_cancel();
     }
 }
@@ -404,7 +419,7 @@ unsafe extern "C" fn evt_device_d0_entry<C: Operations>(
     _previous_state: WDF_POWER_DEVICE_STATE,
 ) -> NTSTATUS {
     // SAFETY: the device outlives its callback.
-    if let Some(context) = unsafe { context::<C>(device.cast()) } {
+    if let Some(context) = unsafe { seldom_context::<C>(device.cast()) } {
         context.evt_device_d0_entry();
     }
     STATUS_SUCCESS
@@ -412,14 +427,14 @@ unsafe extern "C" fn evt_device_d0_entry<C: Operations>(
 
 unsafe extern "C" fn evt_device_self_managed_io_flush<C: Operations>(device: WDFDEVICE) {
     // SAFETY: the device outlives its callback.
-    if let Some(context) = unsafe { context::<C>(device.cast()) } {
+    if let Some(context) = unsafe { seldom_context::<C>(device.cast()) } {
         context.evt_device_self_managed_io_flush();
     }
 }
 
 unsafe extern "C" fn evt_cleanup_callback<C: Operations>(device: WDFOBJECT) {
     // SAFETY: the device outlives its callback.
-    if let Some(context) = unsafe { context::<C>(device) } {
+    if let Some(context) = unsafe { seldom_context::<C>(device) } {
         context.evt_cleanup_callback();
     }
 }

@@ -18,8 +18,9 @@
 //! context!(Disk);
 //!
 //! impl Operations for Disk {
-//!     fn looks_at(code: u32) -> bool { code == IOCTL_OF_MINE }
-//!     fn evt_device_wdm_irp_dispatch(&self, _: u32) -> Route<'_> { Route::Queue(&self.queue) }
+//!     type Code = ();
+//!     fn looks_at(code: u32) -> Option<()> { (code == IOCTL_OF_MINE).then_some(()) }
+//!     fn evt_device_wdm_irp_dispatch(&self, (): ()) -> Route<'_> { Route::Queue(&self.queue) }
 //!     fn evt_io_device_control(&self, request: Request, _: u32) { request.complete(NtStatus::SUCCESS) }
 //!     // … and the other callbacks, which have nothing to do.
 //! }
@@ -84,11 +85,11 @@ pub(crate) use etw::events;
 pub use etw::{
     Event, Field, Hex, Level, Payload, Provider, Text, metadata, metadata_size, texts, traits,
 };
-pub use lock::Locked;
-pub use pass_through::{Canceller, PassThrough, Prepared, Returned};
+pub use lock::{Guard, Locked};
+pub use pass_through::{Canceller, PassThrough, Returned, SendTimeout};
 pub use queue::Queue;
 pub(crate) use registry::utf16;
 pub use registry::{Key, Utf16, ascii};
-pub use request::{EvtRequestCancel, InHand, Request};
+pub use request::{EvtRequestCancel, InHand, Place, Request, Told};
 pub use timer::Timer;
 pub use work_item::WorkItem;

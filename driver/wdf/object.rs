@@ -25,6 +25,7 @@ pub const fn size<T>() -> ULONG {
 }
 
 /// `WDF_OBJECT_ATTRIBUTES_INIT`, with a parent or NULL.
+#[inline(never)]
 pub fn attributes(parent: WDFOBJECT) -> WDF_OBJECT_ATTRIBUTES {
     WDF_OBJECT_ATTRIBUTES {
         Size: size::<WDF_OBJECT_ATTRIBUTES>(),

@@ -9,7 +9,7 @@ use core::mem::offset_of;
 use core::ptr::{self, null_mut};
 
 use scsi_reserve::verdict::{PASS_THROUGH_LENGTH, SCSI_STATUS_UNTOUCHED};
-use scsi_reserve::{Answer, Cdb, NtStatus};
+use scsi_reserve::{Answer, Cdb, Command, Form, NtStatus};
 use wdk_sys::{
     _WDF_REQUEST_SEND_OPTIONS_FLAGS, IRP_MN_SCSI_CLASS, LONGLONG,
     PFN_WDF_REQUEST_COMPLETION_ROUTINE, PWDF_REQUEST_COMPLETION_PARAMS,
@@ -68,7 +68,9 @@ const TEMPLATE: [u8; size_of::<Buffer>()] = {
     while at < BYTES.len() {
         let (offset, value) = BYTES[at];
         assert!(value <= u8::MAX as usize);
-        template[offset] = value as u8;
+        #[allow(clippy::cast_possible_truncation, reason = "just looked at")]
+        let byte = value as u8;
+        template[offset] = byte;
         at += 1;
     }
     template
@@ -137,7 +139,8 @@ impl PassThrough {
 
         // SAFETY: the request lives and is not out.
         check(unsafe { call_unsafe!(WdfRequestAllocateTimer, request) })?;
-        this.format()?;
+        let format = this.format(Cdb::new(Command::Release, Form::Six), 0);
+        check(format.0)?;
         Ok(this)
     }
 
@@ -148,10 +151,11 @@ impl PassThrough {
 
     /// Fills and formats it for one send, with the seconds that the port gives the command. `PASSIVE_LEVEL`.
     pub fn prepare(self, cdb: Cdb, timeout: u32) -> Result<Prepared, (Self, NtStatus)> {
-        self.fill(cdb, timeout);
-        match self.format() {
-            Ok(()) => Ok(Prepared(self)),
-            Err(status) => Err((self, status)),
+        let status = self.format(cdb, timeout);
+        if status.is_success() {
+            Ok(Prepared(self))
+        } else {
+            Err((self, status))
         }
     }
 
@@ -167,9 +171,11 @@ impl PassThrough {
         header.Cdb[0] = cdb.operation_code();
     }
 
-    /// Formatting copies the buffer into the framework's own, which goes down, over all that the last answer left
+    /// The first error, or success. Formatting copies the buffer into the framework's own, which goes down, over all that the last answer left
     /// there; it clears the minor function; and a completion routine serves once. So each send does all of this.
-    fn format(&self) -> Result<(), NtStatus> {
+    #[inline(never)]
+    fn format(&self, cdb: Cdb, timeout: u32) -> NtStatus {
+        self.fill(cdb, timeout);
         let slot = self.0;
         let mut reuse = WDF_REQUEST_REUSE_PARAMS {
             Size: size::<WDF_REQUEST_REUSE_PARAMS>(),
@@ -177,10 +183,13 @@ impl PassThrough {
             ..WDF_REQUEST_REUSE_PARAMS::default()
         };
         // SAFETY: the request is not out.
-        check(unsafe { call_unsafe!(WdfRequestReuse, slot.request, &raw mut reuse) })?;
+        let status = unsafe { call_unsafe!(WdfRequestReuse, slot.request, &raw mut reuse) };
+        if !wdk::nt_success(status) {
+            return NtStatus(status);
+        }
         // No offsets: all of the memory, both ways.
         // SAFETY: the request is not out, and the memory is its own.
-        check(unsafe {
+        let status = unsafe {
             call_unsafe!(
                 WdfIoTargetFormatRequestForIoctl,
                 slot.target,
@@ -191,7 +200,10 @@ impl PassThrough {
                 slot.memory,
                 null_mut()
             )
-        })?;
+        };
+        if !wdk::nt_success(status) {
+            return NtStatus(status);
+        }
         self.come_through_the_class_driver();
         let context: WDFCONTEXT = ptr::from_ref(slot).cast_mut().cast();
         // SAFETY: the slot is the request's own context, and the routine the one for its owner.
@@ -203,7 +215,7 @@ impl PassThrough {
                 context
             );
         };
-        Ok(())
+        NtStatus(status)
     }
 
     /// A port may refuse a pass-through that bypasses the class driver on a device that this has claimed, and tells
@@ -251,19 +263,29 @@ fn memory_over<C: Context>(
     Ok(memory)
 }
 
+/// After how long the framework cancels what was sent.
+#[derive(Clone, Copy)]
+pub struct SendTimeout(LONGLONG);
+
+impl SendTimeout {
+    /// `WDF_REL_TIMEOUT_IN_SEC`
+    pub const fn seconds(seconds: u32) -> Self {
+        Self(seconds as LONGLONG * -10_000_000)
+    }
+}
+
 /// The pass-through, formatted for one send.
 pub struct Prepared(PassThrough);
 
 impl Prepared {
-    /// Sends it, with the framework's timeout in seconds; the completion routine may run before this returns. An error:
+    /// Sends it, with the framework's own timeout; the completion routine may run before this returns. An error:
     /// it was not sent, and won't be answered. `PASSIVE_LEVEL`.
-    pub fn send(self, timeout: u32) -> Result<(), (PassThrough, NtStatus)> {
+    pub fn send(self, timeout: SendTimeout) -> Result<(), (PassThrough, NtStatus)> {
         let slot = self.0.0;
-        // WDF_REL_TIMEOUT_IN_SEC
         let mut options = WDF_REQUEST_SEND_OPTIONS {
             Size: size::<WDF_REQUEST_SEND_OPTIONS>(),
             Flags: _WDF_REQUEST_SEND_OPTIONS_FLAGS::WDF_REQUEST_SEND_OPTION_TIMEOUT as ULONG,
-            Timeout: LONGLONG::from(timeout) * -10_000_000,
+            Timeout: timeout.0,
         };
         // SAFETY: the request is formatted and has its completion routine.
         let sent =

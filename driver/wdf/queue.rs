@@ -103,6 +103,7 @@ impl Queue {
         let mut request = null_mut();
         // SAFETY: the queue lives as long as the device.
         check(unsafe { call_unsafe!(WdfIoQueueRetrieveNextRequest, self.0, &raw mut request) })?;
+        #[allow(clippy::cast_possible_truncation, reason = "40 bytes")]
         let mut parameters = WDF_REQUEST_PARAMETERS {
             Size: size::<WDF_REQUEST_PARAMETERS>() as u16,
             ..WDF_REQUEST_PARAMETERS::default()

@@ -1,7 +1,8 @@
 //! Requests from a queue: values that must be spent.
 
+use core::marker::PhantomData;
 use core::mem::{self, ManuallyDrop};
-use core::ptr::null_mut;
+use core::ptr::{self, null_mut};
 
 use scsi_reserve::{NtStatus, ReservationState};
 use wdk_sys::{WDFREQUEST, call_unsafe_wdf_function_binding as call_unsafe};
@@ -30,7 +31,7 @@ impl Request {
 
     /// Completes a buffered device control with a value for its caller, and with its size as Information. Into a buffer
     /// that is too small nothing is written, and the status is `STATUS_BUFFER_TOO_SMALL`.
-    pub fn complete_with<T: Reply>(self, value: impl FnOnce() -> T) {
+    pub fn complete_with<T: Reply>(self, tell: impl FnOnce(Place<'_, T>) -> Told) {
         let mut buffer = null_mut();
         // SAFETY: the request is in our hands.
         let status = unsafe {
@@ -43,11 +44,20 @@ impl Request {
             )
         };
         if let Err(status) = check(status) {
-            return self.complete(status);
+            return self.refuse(status);
         }
-        // SAFETY: the framework gives at least the size that was asked for.
-        unsafe { buffer.cast::<T>().write_unaligned(value()) };
+        let Told = tell(Place {
+            buffer: buffer.cast(),
+            request: PhantomData,
+        });
         self.end(NtStatus::SUCCESS, size_of::<T>() as u64);
+    }
+
+    /// As [`complete`](Self::complete), for what is seldom.
+    #[cold]
+    #[inline(never)]
+    pub fn refuse(self, status: NtStatus) {
+        self.end(status, 0);
     }
 
     fn end(self, status: NtStatus, information: u64) {
@@ -69,6 +79,25 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         panic!("a request was dropped instead of completed");
+    }
+}
+
+/// Where a request's caller waits for a value.
+pub struct Place<'a, T> {
+    buffer: *mut T,
+    request: PhantomData<&'a mut T>,
+}
+
+/// What is given for a [`Place`]: the value is there.
+pub struct Told;
+
+impl<T: Reply> Place<'_, T> {
+    /// Copies the value there. Any IRQL.
+    pub fn put(self, value: &T) -> Told {
+        let (from, to) = (ptr::from_ref(value).cast::<u8>(), self.buffer.cast::<u8>());
+        // SAFETY: the framework gave at least this size, of memory that isn't paged; bytes need no alignment.
+        unsafe { ptr::copy_nonoverlapping(from, to, size_of::<T>()) };
+        Told
     }
 }
 
