@@ -32,8 +32,8 @@ use crate::world::{self, Entered, Schedule, World};
 use crate::{exports, image, io, pool};
 use object::pe::ImageNtHeaders64;
 
-/// The largest image, in bytes.
-pub const IMAGE_GOAL: u64 = 24 * 1024;
+/// The largest image, in bytes; README.md says what keeps it from fewer.
+pub const IMAGE_GOAL: u64 = 45 * 512;
 /// What the flat cost is measured on, beside one device.
 pub const MANY: usize = 10_000;
 
@@ -91,12 +91,16 @@ impl Case {
         }
     }
 
-    /// The most instructions, where a limit is set.
-    pub fn instructions_goal(self) -> Option<u64> {
+    /// The most instructions, where a limit is set. What writes events has none while somebody listens.
+    pub fn instructions_goal(self, etw: bool) -> Option<u64> {
         match self {
             Self::Read | Self::Write => Some(0),
-            Self::Ioctl => Some(40),
-            _ => None,
+            Self::Ioctl => Some(21),
+            Self::Query => Some(120),
+            _ if etw => None,
+            Self::Reserve | Self::Release => Some(550),
+            Self::Conflict => Some(560),
+            Self::Attention => Some(1_000),
         }
     }
 
@@ -457,9 +461,10 @@ impl Figures {
             ("the same at each run".into(), self.repeatable),
             (format!("the same with 1 disk and with {MANY}"), self.flat),
         ];
-        for cost in self.quiet.iter().chain(&self.listened) {
+        let quiet = self.quiet.iter().map(|cost| (cost, false));
+        for (cost, etw) in quiet.chain(self.listened.iter().map(|cost| (cost, true))) {
             let (name, found) = (cost.case.name(), cost.instructions());
-            if let Some(most) = cost.case.instructions_goal() {
+            if let Some(most) = cost.case.instructions_goal(etw) {
                 let said = format!("{name}: {found} of at most {most} instructions");
                 goals.push((said, found <= most));
             }
@@ -489,7 +494,7 @@ impl Figures {
                     "case": cost.case.name(),
                     "etw": etw,
                     "instructions": cost.instructions(),
-                    "goal": cost.case.instructions_goal(),
+                    "goal": cost.case.instructions_goal(etw),
                 })
             };
             costs.iter().map(one).collect()

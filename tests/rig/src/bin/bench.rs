@@ -123,11 +123,10 @@ fn print_costs(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
         "\none request               instructions      with ETW  allocations  KMDF calls  SCSI commands"
     )?;
     for (quiet, listened) in figures.quiet.iter().zip(&figures.listened) {
-        let goal = quiet.case.instructions_goal();
-        let instructions = |cost: &Cost| {
-            let found = cost.instructions();
-            goal.map_or(format!("{found}       "), |most| {
-                format!("{found} {} ≤ {most:2}", mark(found <= most))
+        let instructions = |cost: &Cost, etw| {
+            let (found, goal) = (cost.instructions(), cost.case.instructions_goal(etw));
+            goal.map_or(format!("{found}         "), |most| {
+                format!("{found} {} ≤ {most:4}", mark(found <= most))
             })
         };
         let commands = quiet.commands;
@@ -137,8 +136,8 @@ fn print_costs(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
             out,
             "  {:23} {:>12}  {:>12}  {:9} {}  {:10}  {commands_goal} {commands:11}",
             quiet.case.name(),
-            instructions(quiet),
-            instructions(listened),
+            instructions(quiet, false),
+            instructions(listened, true),
             quiet.allocations,
             mark(quiet.allocations == 0 && listened.allocations == 0),
             quiet.framework_calls,
