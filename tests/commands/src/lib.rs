@@ -60,6 +60,8 @@ pub enum Command {
     Pictures,
     /// Make one page of all that is measured: target/report/index.html
     Report(Report),
+    /// Choose the tools and install what all commands need; build nothing
+    Tools,
     /// Check everything: formatting, lints, build, all tests, reproducibility
     #[command(after_help = "The last line is \"N passed, N failed\". It takes about ten minutes.")]
     Test,

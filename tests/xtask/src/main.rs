@@ -97,6 +97,7 @@ fn command(xtask: &Xtask, words: &[OsString]) -> Result<End> {
         Command::Mutants(arguments) => mutants::command(arguments),
         Command::Pictures => pictures::command(),
         Command::Report(report) => report::command(report, handed_on(words, "report")),
+        Command::Tools => test::tools(),
         Command::Test => test::command(),
     }
 }

@@ -51,17 +51,26 @@ impl Tally {
     }
 }
 
+/// All that any command needs.
+const NEEDS: [Need; 7] = [
+    Need::Build,
+    Need::Arm64,
+    Need::Iscsi,
+    Need::Sign,
+    Need::Lint,
+    Need::Windows,
+    Need::Wine,
+];
+
+/// `cargo xtask tools`.
+pub fn tools() -> Result<End> {
+    let lane = packages::ensure(&NEEDS)?;
+    Ok(lane.map_or(End::Missing, |_| End::Good))
+}
+
+/// `cargo xtask test`.
 pub fn command() -> Result<End> {
-    let needs = [
-        Need::Build,
-        Need::Arm64,
-        Need::Iscsi,
-        Need::Sign,
-        Need::Lint,
-        Need::Windows,
-        Need::Wine,
-    ];
-    let Some(lane) = packages::ensure(&needs)? else {
+    let Some(lane) = packages::ensure(&NEEDS)? else {
         return Ok(End::Missing);
     };
     let mut tally = Tally::default();
