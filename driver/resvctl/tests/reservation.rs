@@ -117,7 +117,8 @@ fn the_filter_served_what_its_count_of_requests_grew_by() {
         for line in ["reserve 1 --require-filter", "release 1 --require-filter"] {
             let machine = Memory {
                 answer: answer.clone(),
-                answer_then: Some(then.clone()),
+                answer_changes: true,
+                answer_then: then.clone(),
                 ..Memory::default()
             };
             let (exit, json) = machine.json(line);

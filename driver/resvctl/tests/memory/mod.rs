@@ -84,8 +84,9 @@ pub struct Memory {
     pub image_loads: bool,
     /// The driver's answer to the state query; none if it is not in the stack.
     pub answer: Option<Vec<u8>>,
-    /// The same once a RESERVE or RELEASE was sent, where that changes it.
-    pub answer_then: Option<Option<Vec<u8>>>,
+    /// A RESERVE or RELEASE changes the answer to `answer_then`.
+    pub answer_changes: bool,
+    pub answer_then: Option<Vec<u8>>,
     /// What the state query fails with.
     pub query_error: Option<Win32>,
     /// What RESERVE and RELEASE come to.
@@ -140,6 +141,7 @@ impl Default for Memory {
             elevated: true,
             image_loads: true,
             answer: None,
+            answer_changes: false,
             answer_then: None,
             query_error: None,
             served: Ok(()),
@@ -460,8 +462,12 @@ impl Device for Drive<'_> {
                 let is_sent = sent
                     .iter()
                     .any(|(code, _)| matches!(code, 0x002D_4810 | 0x002D_4814));
-                let then = memory.answer_then.as_ref().filter(|_| is_sent);
-                match (&memory.query_error, then.unwrap_or(&memory.answer)) {
+                let answer = if is_sent && memory.answer_changes {
+                    &memory.answer_then
+                } else {
+                    &memory.answer
+                };
+                match (&memory.query_error, answer) {
                     (Some(error), _) => Err(*error),
                     (None, Some(answer)) => Ok(put(output, answer)),
                     (None, None) => Err(Win32::INVALID_FUNCTION),
