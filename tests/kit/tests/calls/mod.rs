@@ -76,9 +76,17 @@ fn is_sum(word: u32) -> bool {
 
 /// Is it one of the instructions that code gets a target by: the two above, MOV of a register, ADRP?
 fn sets(word: u32, register: u32) -> bool {
-    let mov = word & 0xFFE0_FFE0 == 0xAA00_03E0;
-    (is_load(word) || is_sum(word) || mov || is_page(word)) && destination(word) == register
+    (is_load(word) || is_sum(word) || is_copy(word) || is_page(word))
+        && destination(word) == register
 }
+
+/// MOV of a register.
+fn is_copy(word: u32) -> bool {
+    word & 0xFFE0_FFE0 == 0xAA00_03E0
+}
+
+/// How often a page is copied from register to register before it is taken for unknown.
+const COPIES: u32 = 4;
 
 /// ADRP.
 fn is_page(word: u32) -> bool {
@@ -186,14 +194,18 @@ impl Arm64 {
     fn slot(&self, at: usize) -> Option<u64> {
         self.agreed(at, source(self.words[at]), |load| {
             let word = self.words[load];
-            let page = self.agreed(load, source(word), |i| self.page(i));
+            let page = self.agreed(load, source(word), |i| self.page(i, COPIES));
             page.filter(|_| is_load(word))
                 .map(|page| page + u64::from(word >> 10 & 0xFFF) * 8)
         })
     }
 
-    fn page(&self, at: usize) -> Option<u64> {
+    /// What an ADRP sets a register to, perhaps copied from there.
+    fn page(&self, at: usize, copies: u32) -> Option<u64> {
         let word = self.words[at];
+        if is_copy(word) && copies > 0 {
+            return self.agreed(at, word >> 16 & 31, |i| self.page(i, copies - 1));
+        }
         let pages = signed(word, 5, 19) << 2 | i64::from(word >> 29 & 3);
         let here = (self.address + 4 * at as u64) & !0xFFF;
         is_page(word).then(|| here.wrapping_add_signed(pages * 4096))
