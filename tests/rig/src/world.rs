@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,8 @@ pub struct World {
     news: Condvar,
     /// The faults that this run has planned.
     pub faults: Mutex<Faults>,
+    /// The most stack that the driver's frames on one thread took, in bytes.
+    pub deepest_stack: AtomicUsize,
 }
 
 /// What is planned to go wrong, and what could have.
@@ -278,6 +281,7 @@ impl World {
             }),
             news: Condvar::new(),
             faults: Mutex::default(),
+            deepest_stack: AtomicUsize::new(0),
         });
         let has_clock = matches!(world.lock().schedule, Schedule::Free { .. });
         if has_clock {
@@ -676,6 +680,7 @@ impl Thread {
         if taken > DRIVER_STACK {
             rules::broken(&rules::LOW_STACK, &format!("{taken} bytes"));
         }
+        self.world.deepest_stack.fetch_max(taken, Ordering::Relaxed);
         let below = self.driver_stack.replace(taken);
         self.point();
         let result = f();

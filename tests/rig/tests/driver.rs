@@ -990,3 +990,32 @@ fn no_interleaving_of_cancel_removal_and_answers_loses_or_repeats_a_completion()
         node.unload();
     }
 }
+
+/// A port that completes inside the send would have the next one served inside the completion of the one before, if that
+/// served it.
+#[test]
+fn a_thousand_queued_requests_take_the_stack_of_one() {
+    let deepest = |waiting: usize| {
+        let bench = Bench::new();
+        let port = &bench.stack.port;
+        port.behave(Shape::Success, Timing::Never);
+        let first = bench.node.start(&bench.stack, &Call::ioctl(RESERVE));
+        let start = |_| bench.node.start(&bench.stack, &Call::ioctl(RELEASE));
+        let queued: Vec<_> = (0..waiting).map(start).collect();
+        world::current().settle();
+        assert_eq!(port.outstanding(), 1);
+        port.behave(Shape::Success, Timing::Inline);
+        port.release();
+        for pending in [first].into_iter().chain(queued) {
+            assert_eq!(pending.wait().status.cast_unsigned(), SUCCESS);
+        }
+        let world = bench.world.world();
+        world
+            .deepest_stack
+            .load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let (two, many) = (deepest(2), deepest(1000));
+    println!("{many} bytes");
+    assert!(two > 0);
+    assert_eq!(two, many);
+}

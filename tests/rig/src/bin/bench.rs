@@ -145,7 +145,7 @@ fn print_costs(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
     }
     writeln!(
         out,
-        "\ninstructions by callback: dispatch, EvtIoDeviceControl, then completion and timer in turn"
+        "\ninstructions by callback: dispatch, EvtIoQueueState (of the query EvtIoDeviceControl), then completion and timer in turn"
     )?;
     for cost in &figures.quiet {
         let parts: Vec<_> = cost.callbacks.iter().map(u64::to_string).collect();
