@@ -50,10 +50,11 @@ impl Fault {
 }
 
 /// The rig's tests of the image that take seconds.
-const TESTS_RUN: [&str; 9] = [
+const TESTS_RUN: [&str; 10] = [
     "loader",
     "driver",
     "query",
+    "parameters",
     "ports",
     "pnp",
     "etw",

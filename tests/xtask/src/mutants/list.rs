@@ -21,11 +21,10 @@ pub const FAULTS: &[Fault] = &[
     fault("config.rs", "10..=60_000", "10..=60_001"),
     fault("config.rs", r#""Reserve10Fallback"), 0..=1"#, r#""Reserve10Fallback"), 0..=2"#),
     fault("config.rs", r#""AttachMode"), 0..=1"#, r#""AttachMode"), 0..=2"#),
-    fault("config.rs", r#""ResvFltEnabled"), 0..=1"#, r#""ResvFltEnabled"), 0..=2"#)
-        .excused("2 stands for \"says nothing\", so that only the event of a rejected value tells the difference"),
+    fault("config.rs", r#""ResvFltEnabled"), 0..=1"#, r#""ResvFltEnabled"), 0..=2"#),
     fault("config.rs", "1..=108_000, 10", "0..=108_000, 10"),
     fault("config.rs", "1..=108_000, 10", "1..=108_000, 60"),
-    fault("config.rs", "NtStatus::OBJECT_TYPE_MISMATCH | NtStatus::BUFFER_OVERFLOW", "NtStatus::OBJECT_TYPE_MISMATCH"),
+    fault("config.rs", "NtStatus::OBJECT_TYPE_MISMATCH | NtStatus::BUFFER_OVERFLOW", "NtStatus::OBJECT_TYPE_MISMATCH | NtStatus(1)"),
     fault("config.rs", "(0, _) => Some", "(0, Self::EnabledDisks) => Some"),
     fault("config.rs", "self.policy.ten_byte_fallback.into()", "1"),
     fault("filter.rs", "0x61..=0x7A => unit - 0x20", "0x61..=0x7A => unit"),
