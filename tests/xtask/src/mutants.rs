@@ -2,7 +2,7 @@
 //! into a copy of this checkout, built, and run against them.
 //!
 //! What no test notices lives. It fails the command unless the list says why it may live; so does an excuse for what is
-//! caught.
+//! caught, and a fault that does not compile.
 
 mod list;
 
@@ -68,9 +68,11 @@ const SECONDS: u32 = 600;
 
 /// What came of a fault.
 enum Fate {
-    /// By what a test or the compiler said.
+    /// By this test.
     Caught(String),
     Lives,
+    /// So nothing is known of it.
+    NotBuilt,
 }
 
 /// Tries all faults, or those whose file or text contains `only`.
@@ -102,6 +104,7 @@ pub fn command(arguments: &Mutants) -> Result<End> {
             (Fate::Caught(by), None) => (true, format!("caught: {by}")),
             (Fate::Lives, Some(why)) => (true, format!("lives, excused: {why}")),
             (Fate::Lives, None) => (false, "LIVES".into()),
+            (Fate::NotBuilt, _) => (false, "is not built, so that no test was asked".into()),
             (Fate::Caught(by), Some(_)) => (false, format!("needs no excuse: caught: {by}")),
         };
         println!("{} {what}\n    {said}", if good { '✓' } else { '✗' });
@@ -146,7 +149,7 @@ impl Bench {
         let built = self.build();
         write(&file, right.as_bytes())?;
         let Ok(image) = built else {
-            return Ok(Fate::Caught("it does not compile".into()));
+            return Ok(Fate::NotBuilt);
         };
         let output = test(&image)?;
         if output.status.success() {
