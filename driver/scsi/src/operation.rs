@@ -5,6 +5,8 @@
 //! happens to the request in hand. The answer is an [`Action`] for whoever reported the event.
 //! Actions are done after the lock is dropped, except [`Action::StartTimer`] and
 //! [`Action::StopTimer`], which are done under it, and what [`Action::Finish`] says of itself.
+//! [`Action::Mark`] and [`Action::Unmark`] may be done on either side, since they call nothing back;
+//! the driver does them under it, `tests/model.rs` after it, which is every order of the other and more.
 //!
 //! | phase | what is true | a stop (cancel or removal) |
 //! | --- | --- | --- |
