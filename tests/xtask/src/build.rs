@@ -11,6 +11,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 const DRIVER: [&str; 1] = ["--package=resvflt"];
 const BROKEN: [&str; 2] = [TESTS, "--package=resvflt-broken"];
@@ -194,8 +195,7 @@ impl Checkout {
     fn cargo(&self, program: &str) -> Result<Command> {
         let kit = self.root.join("target/kit");
         let target = self.target();
-        let this = env::current_exe().map_err(Error::at(Path::new("xtask")))?;
-        let programs = stage::programs(&self.llvm, &kit, &this)?;
+        let programs = stage::programs(&self.llvm, &kit, this_program()?)?;
         let home = env::var_os("CARGO_HOME").map(PathBuf::from);
         let home = home
             .or_else(|| env::home_dir().map(|h| h.join(".cargo")))
@@ -248,6 +248,17 @@ fn forget_signatures(folder: &Path) {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Where this program lies, as it was when it was first asked for: the tests build it anew in its place, and of a file that
+/// was replaced the system says that it is deleted.
+fn this_program() -> Result<&'static Path> {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(program) = PROGRAM.get() {
+        return Ok(program);
+    }
+    let program = env::current_exe().map_err(Error::at(Path::new("xtask")))?;
+    Ok(PROGRAM.get_or_init(|| program))
 }
 
 /// True if the environment names a WDK to be used instead of the open kit.
