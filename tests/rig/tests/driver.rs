@@ -770,6 +770,7 @@ fn the_filter_attaches_to_the_disks_that_it_is_told_to() {
         (1, Some(1), "SCSI\\DiskACME", true),
         (0, Some(7), "SCSI\\DiskACME", true),
         (0, Some(1), "MPIO\\DiskACME", false),
+        (0, Some(1), "mpio\\diskacme", false),
         (0, None, &long, false),
     ] {
         let hive = Hive::default();

@@ -237,6 +237,24 @@ fn each_event_is_written_when_it_happens() {
 }
 
 #[test]
+fn each_disk_has_a_number_of_its_own() {
+    let bench = Bench::new(Some(Ask::ALL));
+    bench.session.take();
+    let plugged: Vec<_> = (0..2).map(|_| bench.plug(HARDWARE_ID)).collect();
+    let told: Vec<_> = bench.session.take().iter().map(Event::to_string).collect();
+    for (disk, said) in (1..).zip(&told) {
+        assert!(
+            said.starts_with(&format!("DiskAttached Disk={disk} ")),
+            "{said}"
+        );
+    }
+    assert_eq!(told.len(), plugged.len());
+    for stack in plugged {
+        bench.node.unplug(stack);
+    }
+}
+
+#[test]
 fn a_send_that_the_framework_refuses_is_told_as_a_retry() {
     let bench = Bench::new(Some(Ask::ALL));
     let faults = || bench.world.world().faults.lock().unwrap();

@@ -14,6 +14,8 @@ use rig::world::{self, Schedule, World};
 
 const RESERVE: u32 = 0x002D_4810;
 const FOREIGN: u32 = 0x002D_4800;
+/// `IOCTL_STORAGE_RESET_DEVICE` (`ntddstor.h`), which the rig's port does not know.
+const RESET_DEVICE: u32 = 0x002D_5004;
 
 /// What a caller gets.
 const SUCCESS: u32 = 0;
@@ -248,6 +250,9 @@ fn requests_that_arrive_at_any_point_of_a_removal_end_and_foreign_ones_pass() {
                 (Arc::clone(&arrived), Arc::clone(&node), Arc::clone(&stack));
             let job = move || {
                 let foreign = sender.call(&below, &Call::ioctl(FOREIGN));
+                // The filter takes its lock for it while it can.
+                let reset = sender.call(&below, &Call::ioctl(RESET_DEVICE));
+                assert_eq!(reset.status, foreign.status);
                 let ours = sender.call(&below, &Call::ioctl(RESERVE));
                 *ends.lock().unwrap() =
                     Some((foreign.status.cast_unsigned(), ours.status.cast_unsigned()));

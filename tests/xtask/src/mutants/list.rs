@@ -42,7 +42,8 @@ pub const FAULTS: &[Fault] = &[
     fault("wdf/callbacks.rs", "io_status.Information = 0;", ""),
 
     // One at a time.
-    fault("reservation.rs", "if why == NtStatus::NO_MORE_ENTRIES {", "if false {"),
+    fault("reservation.rs", "if why == NtStatus::NO_MORE_ENTRIES {", "if false {")
+        .excused("the rig's framework tells again, as KMDF 1.33 does; driver/scsi/tests/turns.rs holds it for one that does not"),
     fault("reservation.rs", "if self.queue.waiting() > 0 {", "if self.queue.waiting() > 1 {"),
     fault("reservation.rs", "self.look_again_if_any_waits();\n        request.complete(status);", "request.complete(status);"),
     fault("reservation.rs", "self.gone.store(true,", "self.gone.store(false,"),
@@ -66,7 +67,8 @@ pub const FAULTS: &[Fault] = &[
     fault("wdf/request.rs", "self.end(NtStatus::SUCCESS, size_of::<T>() as u64);", "self.end(NtStatus::SUCCESS, 0);"),
 
     // What goes down, and what came back.
-    fault("wdf/pass_through.rs", "const SENSE_LENGTH: usize = 32;", "const SENSE_LENGTH: usize = 18;"),
+    fault("wdf/pass_through.rs", "const SENSE_LENGTH: usize = 32;", "const SENSE_LENGTH: usize = 24;")
+        .excused("18 hold all that is read; the rest is room for descriptors that nobody reads yet"),
     fault("wdf/pass_through.rs", "SCSI_STATUS_UNTOUCHED as usize,", "0,"),
     fault("wdf/pass_through.rs", "unsafe { buffer.cast::<[u8; size_of::<Buffer>()]>().write(TEMPLATE) };",
         "unsafe { buffer.cast::<[u8; PASS_THROUGH_LENGTH]>().write(*TEMPLATE.first_chunk().unwrap_unchecked()) };"),
