@@ -675,7 +675,16 @@ pub(crate) fn check_form(irp: *mut IRP, minor: u8) -> (SCSI_PASS_THROUGH, usize)
             .read()
     };
     let sense_end = request.SenseInfoOffset as usize + usize::from(request.SenseInfoLength);
+    // SAFETY: the system buffer has that many bytes.
+    let sent = unsafe {
+        let buffer = (*irp).AssociatedIrp.SystemBuffer.cast::<u8>();
+        std::slice::from_raw_parts(buffer, input)
+    };
     let checks = [
+        (
+            sent[SPT..].iter().all(|&byte| byte == 0),
+            "nothing of an earlier answer goes down behind the structure",
+        ),
         (minor == SCSI_CLASS, "MinorFunction is IRP_MN_SCSI_CLASS"),
         (usize::from(request.Length) == SPT, "Length is 56"),
         (

@@ -252,6 +252,7 @@ fn each_disk_has_a_number_of_its_own() {
     for stack in plugged {
         bench.node.unplug(stack);
     }
+    bench.everything();
 }
 
 #[test]
