@@ -67,8 +67,7 @@ pub const FAULTS: &[Fault] = &[
     fault("wdf/request.rs", "self.end(NtStatus::SUCCESS, size_of::<T>() as u64);", "self.end(NtStatus::SUCCESS, 0);"),
 
     // What goes down, and what came back.
-    fault("wdf/pass_through.rs", "const SENSE_LENGTH: usize = 32;", "const SENSE_LENGTH: usize = 24;")
-        .excused("18 hold all that is read; the rest is room for descriptors that nobody reads yet"),
+    fault("wdf/pass_through.rs", "const SENSE_LENGTH: usize = 32;", "const SENSE_LENGTH: usize = 24;"),
     fault("wdf/pass_through.rs", "SCSI_STATUS_UNTOUCHED as usize,", "0,"),
     fault("wdf/pass_through.rs", "unsafe { buffer.cast::<[u8; size_of::<Buffer>()]>().write(TEMPLATE) };",
         "unsafe { buffer.cast::<[u8; PASS_THROUGH_LENGTH]>().write(*TEMPLATE.first_chunk().unwrap_unchecked()) };"),
