@@ -245,7 +245,12 @@ fn digests_by_openssl(package: &Path, folder: &Path) -> [String; 2] {
 fn digest_by_openssl(image: &Path, folder: &Path) -> String {
     let end = places(image)[2] + 1;
     let signature = folder.join("signature");
-    fs::write(&signature, &fs::read(image).unwrap()[end + 8..]).unwrap();
+    let bytes = &fs::read(image).unwrap()[end + 8..];
+    // A SEQUENCE with a length of two bytes; what follows pads the table to eight, and is no DER if it is an odd number.
+    assert_eq!(bytes[..2], [0x30, 0x82]);
+    let length = 4 + usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
+    assert!(bytes[length..].iter().all(|&byte| byte == 0));
+    fs::write(&signature, &bytes[..length]).unwrap();
     digests(&elements(&signature)).remove(0)
 }
 
