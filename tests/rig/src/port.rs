@@ -269,28 +269,23 @@ impl Port {
         self.state().out.len()
     }
 
+    /// The pass-throughs that are out: their IRPs, and the number of each send.
+    fn all_out(&self) -> Vec<(usize, u64)> {
+        let state = self.state();
+        let out = state.out.iter();
+        out.map(|(&irp, out)| (irp, out.send)).collect()
+    }
+
     /// Ends all pass-throughs that are out, as if their time had come.
     pub fn release(self: &Arc<Self>) {
-        let out: Vec<_> = self
-            .state()
-            .out
-            .iter()
-            .map(|(&irp, out)| (irp, out.send))
-            .collect();
-        for (irp, send) in out {
+        for (irp, send) in self.all_out() {
             self.finish_later(irp, send);
         }
     }
 
     /// As [`Port::release`], at once and on the calling thread.
     pub fn finish_all(&self) {
-        let out: Vec<_> = self
-            .state()
-            .out
-            .iter()
-            .map(|(&irp, out)| (irp, out.send))
-            .collect();
-        for (irp, send) in out {
+        for (irp, send) in self.all_out() {
             self.run(irp, send);
         }
     }
