@@ -179,6 +179,127 @@ pub struct Ended {
     pub output: String,
 }
 
+/// A driver's image as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its file as the kernel names it: `\SystemRoot\System32\drivers\resvflt.sys`.
+    pub path: String,
+    /// How many bytes it has in memory: `SizeOfImage`.
+    pub size: u32,
+    /// `CheckSum` of its headers.
+    pub checksum: u32,
+    /// `TimeDateStamp` of its headers.
+    pub timestamp: u32,
+}
+
+/// A service's configuration and state: QUERY_SERVICE_CONFIGW, SERVICE_STATUS (winsvc.h).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// When it starts: 0 at boot.
+    pub start: u32,
+    /// What a start that fails does to the system's.
+    pub error_control: u32,
+    /// Its load order group.
+    pub group: String,
+    /// Its file.
+    pub image: String,
+    /// SERVICE_RUNNING is 4.
+    pub state: u32,
+}
+
+/// What Windows makes of a signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// What `WinVerifyTrust` returned: 0 if the signature is good and its signer trusted.
+    pub result: u32,
+    /// The signer's name, if one was found.
+    pub signer: Option<String>,
+}
+
+/// What Driver Verifier has counted of one driver (SYSTEM_VERIFIER_INFORMATION).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Its settings: the bits of `verifier /flags`.
+    pub flags: u32,
+    /// How often it was loaded since Windows started.
+    pub loads: u32,
+    /// How often it was unloaded.
+    pub unloads: u32,
+    /// Pool allocations that it asked for.
+    pub allocations: u32,
+    /// Of them those that were failed on purpose.
+    pub failed_on_purpose: u32,
+    /// What it has allocated now.
+    pub outstanding: u32,
+}
+
+/// One decoded ETW event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// Its name.
+    pub name: String,
+    /// Its level: 3 warning, 4 information, 5 verbose.
+    pub level: u8,
+    /// Its keyword bits.
+    pub keyword: u64,
+    /// Each field's name and its value as text: numbers in decimal, hexadecimal ones with 0x.
+    pub fields: Vec<(String, String)>,
+}
+
+/// An ETW session that records one provider. Dropped, it is stopped and what it recorded is gone.
+pub trait Session {
+    /// Stops it: its events, in their order.
+    ///
+    /// # Errors
+    /// Those of `ControlTrace`, `OpenTrace`, `ProcessTrace` and `TdhGetEventInformation`.
+    fn stop(self: Box<Self>) -> Answer<Vec<Traced>>;
+}
+
+/// How a request ended, as `OVERLAPPED` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completed {
+    /// The NTSTATUS: `Internal`.
+    pub status: i32,
+    /// `InternalHigh`.
+    pub information: u64,
+}
+
+/// A device opened so that requests don't wait (`FILE_FLAG_OVERLAPPED`). Dropped, it cancels what is out and waits for it.
+pub trait Requests {
+    /// Sends a device control without buffers: its number among those of this handle.
+    ///
+    /// # Errors
+    /// Never the device's: those come by [`end`](Self::end), also where `DeviceIoControl` had them at once.
+    fn begin(&mut self, code: u32) -> Answer<usize>;
+
+    /// `CancelIoEx` of one of them: true if it was still out.
+    ///
+    /// # Errors
+    /// That function's, other than that the request was not found.
+    fn cancel(&mut self, request: usize) -> Answer<bool>;
+
+    /// Waits for one of them; none if it is still out after so many milliseconds.
+    ///
+    /// # Errors
+    /// Those of waiting.
+    fn end(&mut self, request: usize, milliseconds: u32) -> Answer<Option<Completed>>;
+}
+
+/// Another process. Dropped, it is killed.
+pub trait Process {
+    /// Ends it from outside (`TerminateProcess`).
+    ///
+    /// # Errors
+    /// That function's.
+    fn kill(&mut self) -> Answer<()>;
+
+    /// True if it has ended, with all its requests, before so many milliseconds have passed.
+    ///
+    /// # Errors
+    /// Those of waiting.
+    fn has_ended(&mut self, milliseconds: u32) -> Answer<bool>;
+}
+
 /// When a file is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removed {
@@ -246,4 +367,63 @@ pub trait Machine {
     fn remove_file(&self, path: &str) -> Answer<Removed>;
     /// Runs a program and waits for it.
     fn run(&self, program: &str, arguments: &[&str]) -> Answer<Ended>;
+
+    // What only `selftest` asks. A machine that can't tell says NOT_SUPPORTED.
+
+    /// A driver's image as the kernel has it, by its file's name (`resvflt.sys`); none if it is not loaded.
+    fn loaded(&self, _file: &str) -> Answer<Option<Loaded>> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+    /// A service, if it is there.
+    fn service(&self, _name: &str) -> Answer<Option<Service>> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+    /// `WinVerifyTrust` of a file by the signature in it.
+    fn signature(&self, _path: &str) -> Answer<Signature> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+    /// `WinVerifyTrust` of a file by a catalog.
+    fn signature_in(&self, _catalog: &str, _member: &str) -> Answer<Signature> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+    /// The version in a file's version resource (`10.0.20348.1`); none if the file or the resource is not there.
+    fn file_version(&self, _path: &str) -> Answer<Option<String>> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+    /// What a status is in Win32: `RtlNtStatusToDosError`.
+    fn win32_of(&self, _status: i32) -> Answer<Win32> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+    /// What Driver Verifier counts of a driver since Windows started; none if it does not watch it.
+    fn verified(&self, _file: &str) -> Answer<Option<Verified>> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+    /// Starts a session of its own that records all events of the provider with this GUID.
+    fn trace(&self, _provider: u128) -> Answer<Box<dyn Session + '_>> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+    /// Opens a device so that requests don't wait.
+    fn requests(&self, _path: &str, _access: Access) -> Answer<Box<dyn Requests + '_>> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+    /// Starts another process that sends a device so many device controls without buffers at once, and then waits.
+    fn process(&self, _path: &str, _code: u32, _requests: u32) -> Answer<Box<dyn Process + '_>> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+    /// Has the machine sleep (S3, or what stands for it) and wake after so many seconds; returns when it is awake again.
+    fn sleep(&self, _seconds: u32) -> Answer<()> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+    /// Lets so many milliseconds pass.
+    fn wait(&self, _milliseconds: u32) -> Answer<()> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+    /// Waits until the operator presses Enter; false if there is nobody who could.
+    fn enter(&self) -> Answer<bool> {
+        Err(Win32::NOT_SUPPORTED)
+    }
+    /// Writes a file, over another if there is one, in one step for whoever reads it.
+    fn write_file(&self, _path: &str, _bytes: &[u8]) -> Answer<()> {
+        Err(Win32::NOT_SUPPORTED)
+    }
 }
