@@ -144,6 +144,8 @@ pub enum Access {
     Ask,
     /// `GENERIC_READ`: what the reservation's control codes want.
     Read,
+    /// `GENERIC_READ` and `GENERIC_WRITE`: what a pass-through wants.
+    ReadWrite,
 }
 
 /// An open device.

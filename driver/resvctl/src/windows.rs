@@ -24,7 +24,7 @@ use windows_sys::Win32::Devices::Properties::DEVPKEY_Device_Stack;
 use windows_sys::Win32::Foundation::{
     ERROR_FILE_NOT_FOUND, ERROR_INSUFFICIENT_BUFFER, ERROR_INVALID_DATA, ERROR_KEY_DOES_NOT_EXIST,
     ERROR_MORE_DATA, ERROR_NO_MORE_ITEMS, ERROR_NOT_FOUND, ERROR_PATH_NOT_FOUND,
-    ERROR_SERVICE_ALREADY_RUNNING, GENERIC_READ, GetLastError,
+    ERROR_SERVICE_ALREADY_RUNNING, GENERIC_READ, GENERIC_WRITE, GetLastError,
 };
 use windows_sys::Win32::Security::{
     GetTokenInformation, TOKEN_ELEVATION, TOKEN_QUERY, TokenElevation,
@@ -659,6 +659,7 @@ impl Machine for Windows {
         let access = match access {
             Access::Ask => 0,
             Access::Read => GENERIC_READ,
+            Access::ReadWrite => GENERIC_READ | GENERIC_WRITE,
         };
         let share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
         let file = OpenOptions::new()
