@@ -5,7 +5,7 @@
 
 use core::ops::RangeInclusive;
 
-use scsi_reserve::{NtStatus, Policy};
+use scsi_reserve::{NtStatus, Policy, Watch};
 
 use crate::trace::{self, TraceEvent};
 use crate::wdf::{Key, Utf16, utf16};
@@ -24,6 +24,7 @@ const MAX_RETRIES: Value = Value::new(utf16!("MaxRetries"), 0..=16, 4);
 const RETRY_DELAY_MS: Value = Value::new(utf16!("RetryDelayMs"), 10..=60_000, 1_000);
 const RESERVE_10_FALLBACK: Value = Value::new(utf16!("Reserve10Fallback"), 0..=1, 1);
 const ATTACH_MODE: Value = Value::new(utf16!("AttachMode"), 0..=1, 0);
+const WATCH: Value = Value::new(utf16!("Watch"), 0..=2, 0);
 
 /// In a disk's hardware key; 2, which the range excludes, stands for "says nothing".
 const RESVFLT_ENABLED: Value = Value::new(utf16!("ResvFltEnabled"), 0..=1, 2);
@@ -101,6 +102,7 @@ pub struct Parameters {
     pub timeout: Option<u32>,
     pub policy: Policy,
     pub attach: AttachMode,
+    pub watch: Watch,
 }
 
 impl Parameters {
@@ -119,6 +121,11 @@ impl Parameters {
                 1 => AttachMode::EnabledDisks,
                 _ => AttachMode::EveryDisk,
             },
+            watch: match WATCH.read(key) {
+                1 => Watch::Changes,
+                2 => Watch::Answers,
+                _ => Watch::Off,
+            },
         }
     }
 
@@ -131,6 +138,7 @@ impl Parameters {
             retry_delay_ms: self.policy.retry_delay_ms,
             reserve10_fallback: self.policy.ten_byte_fallback.into(),
             attach_mode: self.attach as u32,
+            watch: self.watch as u32,
         }
     }
 }

@@ -2,17 +2,22 @@
 //! lower device as if the filter were not there.
 #![forbid(unsafe_code)]
 
-use scsi_reserve::{Control, NtStatus, Policy};
+use scsi_reserve::{Control, NtStatus, SrbAnswer, Watch, Watched};
 
+use crate::config::Parameters;
 use crate::reservation::Reservation;
 use crate::trace::{self, TraceEvent};
-use crate::wdf::{DeviceInit, Operations, Queue, Request, Returned, Route, context};
+use crate::watch::Watching;
+use crate::wdf::{
+    Asks, Below, DeviceInit, Look, Operations, Queue, Request, Returned, Route, context,
+};
 
 /// What the filter keeps of a disk.
 pub struct Disk {
     /// In the order in which disks were attached to.
     number: u32,
     reservation: Reservation,
+    watching: Watching,
     /// Parallel: a query is answered while an operation waits.
     queries: Queue,
 }
@@ -24,16 +29,18 @@ impl Disk {
     pub fn attach(
         init: DeviceInit<'_>,
         number: u32,
-        policy: Policy,
+        parameters: &Parameters,
         timeout: u32,
     ) -> Result<(), NtStatus> {
         let device = init.create::<Self>()?;
+        let watch = parameters.watch;
         let disk = Self {
             number,
-            reservation: Reservation::new(&device, policy, timeout, number)?,
+            reservation: Reservation::new(&device, parameters, timeout, number)?,
+            watching: Watching::new(watch, device.below()),
             queries: device.parallel_queue()?,
         };
-        device.open(disk)
+        device.open(disk, watch != Watch::Off)
     }
 }
 
@@ -65,6 +72,23 @@ impl Operations for Disk {
         self.reservation.reset_passes(code);
     }
 
+    #[inline]
+    fn srb_passes(&self, asks: Asks) -> Look {
+        self.watching.passes(asks, &self.reservation)
+    }
+
+    fn below(&self) -> &Below {
+        self.watching.below()
+    }
+
+    fn watched_srb_answered(&self, watched: Watched, answer: &SrbAnswer<'_>) {
+        self.watching.answered(watched, answer, &self.reservation);
+    }
+
+    fn foreign_srb_failed(&self, answer: &SrbAnswer<'_>) {
+        self.watching.foreign_failed(answer, &self.reservation);
+    }
+
     /// The one code that goes to the parallel queue is the state query.
     fn evt_io_device_control(&self, request: Request, _code: u32) {
         request.complete_with(|reply| self.reservation.tell(reply));
@@ -91,10 +115,12 @@ impl Operations for Disk {
     }
 
     fn evt_device_d0_entry(&self) {
+        self.watching.start();
         self.reservation.powered_up();
     }
 
     fn evt_device_self_managed_io_flush(&self) {
+        self.watching.gone();
         self.reservation.gone();
     }
 

@@ -52,7 +52,7 @@ impl Driver for Filter {
         }
         let disk = self.disks.fetch_add(1, Ordering::Relaxed);
         let timeout_seconds = self.parameters.timeout.unwrap_or_else(config::disk_timeout);
-        let attached = Disk::attach(init, disk, self.parameters.policy, timeout_seconds);
+        let attached = Disk::attach(init, disk, &self.parameters, timeout_seconds);
         attached.map_err(failed)?;
         trace::write(|| TraceEvent::DiskAttached {
             disk,

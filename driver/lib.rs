@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `filter` | which disks are attached to |
 //! | `disk` | which requests of a disk are ours, and where they go |
+//! | `watch` | which requests of others are looked at |
 //! | `reservation` | one request at a time, from the queue to its completion |
 //! | `state` | what this node knows of its reservation |
 //! | `config` | the registry parameters |
@@ -35,6 +36,8 @@ mod reservation;
 mod state;
 #[cfg(windows)]
 mod trace;
+#[cfg(windows)]
+mod watch;
 #[cfg(windows)]
 #[allow(unsafe_code)]
 mod wdf;

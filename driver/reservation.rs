@@ -17,9 +17,11 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use scsi_reserve::{
-    Action, Cdb, Command, Event, NtStatus, Operation, Policy, ReservationState, Verdict,
+    Action, Cdb, Command, Event, NtStatus, Operation, ReservationState, SrbAnswer, Verdict, Watch,
+    Watched,
 };
 
+use crate::config::Parameters;
 use crate::state::DiskState;
 use crate::wdf::{
     BusRelations, Canceller, Device, EvtRequestCancel, Guard, InHand, Locked, Operations,
@@ -42,6 +44,7 @@ pub struct Reservation {
     /// Seconds that the port gives one command.
     timeout: u32,
     net: SendTimeout,
+    watch: Watch,
 }
 
 /// What the lock covers.
@@ -144,7 +147,7 @@ impl Reservation {
     /// Makes all that an operation needs, so that none has to allocate.
     pub fn new<C: Operations>(
         device: &Device<C>,
-        policy: Policy,
+        parameters: &Parameters,
         timeout: u32,
         disk: u32,
     ) -> Result<Self, NtStatus> {
@@ -153,8 +156,8 @@ impl Reservation {
         let pass_through = device.pass_through()?;
         let canceller = pass_through.canceller();
         let state = State {
-            operation: Operation::new(policy),
-            disk: DiskState::new(disk),
+            operation: Operation::new(parameters.policy),
+            disk: DiskState::new(disk, parameters, timeout),
             in_hand: InHand::NOTHING,
             pass_through: Some(pass_through),
             timer: device.timer()?,
@@ -169,6 +172,7 @@ impl Reservation {
             bus_relations: device.bus_relations()?,
             timeout,
             net: SendTimeout::seconds(timeout.saturating_add(NET_SECONDS)),
+            watch: parameters.watch,
         })
     }
 
@@ -279,9 +283,32 @@ impl Reservation {
         self.go_on(state, action);
     }
 
+    /// Another's command that may change the reservation passes, watched. Any IRQL up to `DISPATCH_LEVEL`.
+    pub fn other_sent(&self) {
+        let mut state = self.state.lock();
+        state.operation.other_sent();
+        state.disk.other_sent();
+    }
+
+    /// It is answered. Any IRQL up to `DISPATCH_LEVEL`.
+    pub fn other_answered(&self, watched: Watched, answer: &SrbAnswer<'_>) {
+        let mut state = self.state.lock();
+        let is_last_word = state.operation.other_answered();
+        state.disk.other_answered(watched, answer, is_last_word);
+    }
+
+    /// Another's command is answered that changes no reservation. Any IRQL up to `DISPATCH_LEVEL`.
+    pub fn foreign_answered(&self, answer: &SrbAnswer<'_>) {
+        self.state.lock().disk.foreign_answered(answer);
+    }
+
     /// Tells what this node knows of the reservation.
     pub fn tell(&self, reply: Place<'_, ReservationState>) -> Told {
-        reply.put(self.state.lock().disk.get())
+        let state = self.state.lock();
+        if self.watch != Watch::Off {
+            return reply.put(&state.disk.get().told(&state.operation));
+        }
+        reply.put(state.disk.get())
     }
 
     /// Whether [`gone`](Self::gone) was said.

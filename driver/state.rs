@@ -2,10 +2,13 @@
 //! listens (ETW). All of it under the disk's lock.
 #![forbid(unsafe_code)]
 
-use scsi_reserve::{Action, Event, NtStatus, Operation, Outcome, ReservationState, Retry};
+use scsi_reserve::{
+    Action, Event, NtStatus, Operation, Outcome, ReservationState, Retry, SrbAnswer, Watched,
+};
 
+use crate::config::Parameters;
 use crate::trace::{self, TraceEvent};
-use crate::wdf::{Hex, interrupt_time};
+use crate::wdf::{Hex, Utf16, interrupt_time, utf16};
 
 /// The state of one disk's reservation.
 pub struct DiskState {
@@ -19,9 +22,10 @@ pub struct DiskState {
 
 impl DiskState {
     /// Of a disk that the filter attaches to now.
-    pub fn new(disk: u32) -> Self {
+    pub fn new(disk: u32, parameters: &Parameters, timeout: u32) -> Self {
+        let (policy, watch) = (&parameters.policy, parameters.watch);
         Self {
-            state: ReservationState::new(interrupt_time()),
+            state: ReservationState::new(interrupt_time(), policy, timeout, watch),
             disk,
             code: 0,
             began: None,
@@ -40,6 +44,41 @@ impl DiskState {
             disk: self.disk,
             code: Hex(code),
         });
+    }
+
+    /// Another's command passes that may change the reservation.
+    pub fn other_sent(&mut self) {
+        self.state.other_sent(interrupt_time);
+    }
+
+    /// It is answered; with what the operation says of its answer.
+    pub fn other_answered(&mut self, watched: Watched, answer: &SrbAnswer<'_>, is_last_word: bool) {
+        let verdict = answer.verdict();
+        let state = &mut self.state;
+        state.other_answered(watched, &verdict, is_last_word, interrupt_time);
+        let target = verdict.target;
+        trace::write(|| TraceEvent::Watched {
+            disk: self.disk,
+            request: name(watched),
+            status: verdict.status,
+            scsi_status: target.scsi_status,
+            sense_key: target.sense_key,
+            asc: target.asc,
+            ascq: target.ascq,
+            knowledge: state.knowledge,
+        });
+    }
+
+    /// Another's command is answered that changes no reservation.
+    pub fn foreign_answered(&mut self, answer: &SrbAnswer<'_>) {
+        if let Some(target) = self.state.foreign_answered(answer, interrupt_time) {
+            trace::write(|| TraceEvent::Denied {
+                disk: self.disk,
+                scsi_status: target.scsi_status,
+                asc: target.asc,
+                ascq: target.ascq,
+            });
+        }
     }
 
     /// Notes one step of the operation. Its events are written while the lock is held, so that they come in their order.
@@ -146,5 +185,13 @@ impl DiskState {
             microseconds: interrupt_time().saturating_sub(began) / 10,
         }
         .write();
+    }
+}
+
+const fn name(watched: Watched) -> Utf16 {
+    match watched {
+        Watched::Reserve => utf16!("RESERVE"),
+        Watched::Release => utf16!("RELEASE"),
+        Watched::Other => utf16!("other"),
     }
 }

@@ -37,6 +37,7 @@ events! {
             retry_delay_ms: u32,
             reserve10_fallback: u32,
             attach_mode: u32,
+            watch: u32,
         }
         DriverUnloaded: Information, DRIVER {}
         /// A parameter was out of range, or could not be read: with the status, and value 0.
@@ -78,8 +79,22 @@ events! {
 
         /// A unit attention that nobody else will hear of. The command is sent again at once, a few times.
         UnitAttention: Warning, RESERVATION { disk: u32, asc: u8, ascq: u8 }
-        /// A reset of the disk or its bus, asked for by somebody on this node, passes by.
+        /// A reset of the disk or its bus, asked for by a device control of somebody on this node, passes by.
         ResetPassed: Warning, RESERVATION { disk: u32, code: Hex }
+        /// Another's SCSI request block that may change the reservation was answered: a RESERVE, a RELEASE, or what else.
+        /// With the NTSTATUS that the filter's own request would have got, and what is known of the reservation now.
+        Watched: Information, RESERVATION {
+            disk: u32,
+            request: Utf16,
+            status: NtStatus,
+            scsi_status: u8,
+            sense_key: u8,
+            asc: u8,
+            ascq: u8,
+            knowledge: u32,
+        }
+        /// While this node was known to hold the reservation, the answer to another's command says that it may be lost.
+        Denied: Warning, RESERVATION { disk: u32, scsi_status: u8, asc: u8, ascq: u8 }
         /// Another node holds the reservation.
         Conflict: Information, RESERVATION { disk: u32, code: Hex }
         /// The command may have been executed, or a reservation held before may be lost.

@@ -1,20 +1,27 @@
 /* The resvflt status query: what this node last knew of its SCSI reservation of a disk.
  *
  * DeviceIoControl with IOCTL_RESVFLT_QUERY_STATE on a handle to the disk (\\.\PhysicalDriveN) that was opened with
- * GENERIC_READ; no input, a RESVFLT_STATE as output. A buffer that is too small gets nothing and
+ * GENERIC_READ; no input, a RESVFLT_STATE as output. A buffer of RESVFLT_STATE_SIZE_1 bytes or more, but too small for
+ * this version, gets version 1, which ends before TimeoutSeconds; a smaller one gets nothing and
  * ERROR_INSUFFICIENT_BUFFER; a disk without the filter answers ERROR_INVALID_FUNCTION. */
 #pragma once
 #include <stdint.h>
 
 /* CTL_CODE(0x8016, 0x816, METHOD_BUFFERED, FILE_READ_ACCESS) */
 #define IOCTL_RESVFLT_QUERY_STATE 0x80166058u
-#define RESVFLT_STATE_VERSION 1u
+#define RESVFLT_STATE_VERSION 2u
+#define RESVFLT_STATE_SIZE_1 96u
 
 /* RESVFLT_STATE.Knowledge */
 #define RESVFLT_UNKNOWN 0u
 #define RESVFLT_HELD_BY_US 1u
 #define RESVFLT_NOT_OURS 2u /* free, or another's */
 #define RESVFLT_HELD_BY_ANOTHER 3u
+
+/* RESVFLT_STATE.Origin */
+#define RESVFLT_NOWHERE 0u
+#define RESVFLT_OWN 1u     /* a request that the filter served */
+#define RESVFLT_WATCHED 2u /* another's SCSI request block: with the parameter Watch alone */
 
 /* RESVFLT_STATE.ScsiStatus and .SenseKey: there is none. */
 #define RESVFLT_NONE 0xFFu
@@ -39,4 +46,12 @@ typedef struct _RESVFLT_STATE {
     uint64_t UnitAttentions; /* reported to a command of the filter's, and so to nobody else */
     uint64_t Timeouts;       /* commands that ended without an answer in time */
     uint64_t Cancels;        /* requests that ended cancelled */
+    uint32_t TimeoutSeconds; /* that the port gives one command */
+    uint32_t RetryDelayMs;   /* the parameter, as it was loaded, in milliseconds */
+    uint32_t Watched;        /* others' RESERVE, RELEASE, PERSISTENT RESERVE OUT and resets that passed as SCSI request
+                                blocks and were looked at, modulo 2^32 */
+    uint8_t MaxRetries;      /* the parameters, as they were loaded */
+    uint8_t Reserve10Fallback;
+    uint8_t Watch;
+    uint8_t Origin;          /* where Knowledge came from, when it became what it is */
 } RESVFLT_STATE;

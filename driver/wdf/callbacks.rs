@@ -2,15 +2,17 @@
 //! [`Operations`] with its name. Here, too, is what a device's parts are made with, since that names the callbacks.
 
 use wdk_sys::{
-    CCHAR, IO_NO_INCREMENT, IRP_MJ_DEVICE_CONTROL, NTSTATUS, PCUNICODE_STRING, PDRIVER_OBJECT,
-    PIRP, PWDF_REQUEST_COMPLETION_PARAMS, PWDFDEVICE_INIT, STATUS_SUCCESS, UCHAR, ULONG,
+    CCHAR, IO_NO_INCREMENT, IRP_MJ_DEVICE_CONTROL, IRP_MJ_SCSI, NTSTATUS, PCUNICODE_STRING,
+    PDEVICE_OBJECT, PDRIVER_OBJECT, PIO_COMPLETION_ROUTINE, PIRP, PVOID,
+    PWDF_REQUEST_COMPLETION_PARAMS, PWDFDEVICE_INIT, STATUS_SUCCESS, UCHAR, ULONG,
     WDF_PNPPOWER_EVENT_CALLBACKS, WDF_POWER_DEVICE_STATE, WDFCONTEXT, WDFDEVICE, WDFDRIVER,
     WDFIOTARGET, WDFOBJECT, WDFQUEUE, WDFREQUEST, WDFTIMER, WDFWORKITEM,
     call_unsafe_wdf_function_binding as call_unsafe, ntddk::IofCompleteRequest,
 };
 
-use scsi_reserve::NtStatus;
+use scsi_reserve::{NtStatus, SrbAnswer, Watched};
 
+use super::below::Below;
 use super::bus_relations::BusRelations;
 use super::context::{Context, ContextSpace};
 use super::device::{Device, DeviceInit};
@@ -21,6 +23,7 @@ use super::pass_through::{PassThrough, Returned};
 use super::queue::Queue;
 use super::registry::Key;
 use super::request::{EvtRequestCancel, Request};
+use super::srb::{Asks, Srb};
 use super::timer::Timer;
 use super::work_item::WorkItem;
 
@@ -54,6 +57,18 @@ pub trait Operations: Context {
 
     /// A device control goes by of which that said [`Route::Watch`].
     fn goes_by(&self, code: u32);
+
+    /// An SRB passes, if [`Device::open`] was told that they are looked at: whether its answer is, too.
+    fn srb_passes(&self, asks: Asks) -> Look;
+
+    /// What SRBs go on to whose answers are looked at.
+    fn below(&self) -> &Below;
+
+    /// The answer to an SRB of which [`srb_passes`](Self::srb_passes) said [`Look::Watched`].
+    fn watched_srb_answered(&self, watched: Watched, answer: &SrbAnswer<'_>);
+
+    /// The answer, not success, to an SRB of which it said [`Look::Foreign`].
+    fn foreign_srb_failed(&self, answer: &SrbAnswer<'_>);
 
     /// `EvtIoDeviceControl` of a parallel queue.
     fn evt_io_device_control(&self, request: Request, code: u32);
@@ -93,6 +108,17 @@ pub enum Route<'a> {
     Queue(&'a Queue),
     /// Nowhere: it is completed at once, with Information 0.
     Complete(NtStatus),
+}
+
+/// Whether the answer to an SRB that passes is looked at.
+#[derive(Clone, Copy)]
+pub enum Look {
+    /// It isn't.
+    Away,
+    /// In any case.
+    Watched(Watched),
+    /// If it is no success.
+    Foreign,
 }
 
 /// Exports `DriverEntry` for a [`Driver`].
@@ -226,10 +252,26 @@ impl<C: Operations> Device<C> {
         unsafe { EvtRequestCancel::new(evt_request_cancel::<C>) }
     }
 
-    /// Lets device controls in and puts the context in its place. Comes last: until then they pass by.
-    pub fn open(self, context: C) -> Result<(), NtStatus> {
+    /// The next lower device.
+    pub fn below(&self) -> Below {
+        Below::of(self)
+    }
+
+    /// Lets device controls in, and SRBs if they are looked at, and puts the context in its place. Comes last: until then
+    /// they pass by.
+    pub fn open(self, context: C, srbs: bool) -> Result<(), NtStatus> {
         #[allow(clippy::cast_possible_truncation, reason = "0x0E")]
         const MAJOR_FUNCTION: UCHAR = IRP_MJ_DEVICE_CONTROL as UCHAR;
+        #[allow(clippy::cast_possible_truncation, reason = "0x0F")]
+        const SCSI: UCHAR = IRP_MJ_SCSI as UCHAR;
+        if srbs {
+            // SAFETY: the callback is that for a device with a `C`.
+            let looked_at = unsafe { self.dispatch_to(SCSI, Some(evt_srb_dispatch::<C>)) };
+            if looked_at.is_err() {
+                core::mem::forget(context);
+                return looked_at;
+            }
+        }
         // SAFETY: the callback is that for a device with a `C`.
         unsafe {
             self.open_with(
@@ -327,6 +369,110 @@ unsafe fn watch<C: Operations>(
     context.goes_by(code);
     // SAFETY: the caller's.
     unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) }
+}
+
+/// Every command that disk.sys sends comes here, if SRBs are looked at.
+unsafe extern "C" fn evt_srb_dispatch<C: Operations>(
+    device: WDFDEVICE,
+    _major: UCHAR,
+    _minor: UCHAR,
+    _code: ULONG,
+    driver_context: WDFCONTEXT,
+    irp: PIRP,
+    dispatch_context: WDFCONTEXT,
+) -> NTSTATUS {
+    // SAFETY: the IRP is one of IRP_MJ_SCSI, in this driver's location.
+    let asks = unsafe { Srb::of(irp) }.map_or(Asks::Nothing, Srb::asks);
+    // SAFETY: `open` gave the context space of the device, which outlives its callback.
+    if let Some(context) = unsafe { in_place::<C>(driver_context) } {
+        let routine: PIO_COMPLETION_ROUTINE = match context.srb_passes(asks) {
+            Look::Away => None,
+            Look::Foreign => Some(foreign_srb_is_back::<C>),
+            Look::Watched(Watched::Reserve) => Some(watched_srb_is_back::<C, RESERVE>),
+            Look::Watched(Watched::Release) => Some(watched_srb_is_back::<C, RELEASE>),
+            Look::Watched(Watched::Other) => Some(watched_srb_is_back::<C, OTHER>),
+        };
+        if routine.is_some() {
+            // SAFETY: the IRP is the one given to this callback; the routines are for a context space of a `C`.
+            return unsafe { context.below().send(irp, routine, driver_context) };
+        }
+    }
+    // SAFETY: device, IRP and context are those given to this callback.
+    unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) }
+}
+
+/// What was asked is told by the routine, since the port may change the SRB, and a context would have to be allocated.
+const RESERVE: u8 = Watched::Reserve as u8;
+const RELEASE: u8 = Watched::Release as u8;
+const OTHER: u8 = Watched::Other as u8;
+
+unsafe extern "C" fn watched_srb_is_back<C: Operations, const WATCHED: u8>(
+    _device: PDEVICE_OBJECT,
+    irp: PIRP,
+    space: PVOID,
+) -> NTSTATUS {
+    let watched = match WATCHED {
+        RESERVE => Watched::Reserve,
+        RELEASE => Watched::Release,
+        _ => Watched::Other,
+    };
+    // SAFETY: `evt_srb_dispatch` gave the context space, which `Below::send` keeps.
+    unsafe {
+        srb_is_back::<C>(irp, space, |context, answer| {
+            context.watched_srb_answered(watched, answer)
+        })
+    }
+}
+
+unsafe extern "C" fn foreign_srb_is_back<C: Operations>(
+    _device: PDEVICE_OBJECT,
+    irp: PIRP,
+    space: PVOID,
+) -> NTSTATUS {
+    // SAFETY: the SRB is back, and its IRP in this driver's location.
+    let failed = unsafe { Srb::of(irp) }.is_some_and(|srb| !SrbAnswer::is_success(srb.status()));
+    if failed {
+        // SAFETY: `evt_srb_dispatch` gave the context space, which `Below::send` keeps.
+        return unsafe {
+            srb_is_back::<C>(irp, space, |context, answer| {
+                context.foreign_srb_failed(answer)
+            })
+        };
+    }
+    // SAFETY: as above.
+    if let Some(context) = unsafe { in_place::<C>(space) } {
+        // SAFETY: this is the completion routine, and the context isn't used any more.
+        unsafe { context.below().is_back(irp) };
+    }
+    STATUS_SUCCESS
+}
+
+/// Tells the answer and lets the IRP go on up: `STATUS_CONTINUE_COMPLETION` is `STATUS_SUCCESS`.
+///
+/// # Safety
+/// Called by the completion routine of an IRP that `evt_srb_dispatch` sent, with its arguments.
+#[cold]
+#[inline(never)]
+unsafe fn srb_is_back<C: Operations>(
+    irp: PIRP,
+    space: PVOID,
+    tell: impl FnOnce(&C, &SrbAnswer<'_>),
+) -> NTSTATUS {
+    // SAFETY: the caller's.
+    let Some(context) = (unsafe { in_place::<C>(space) }) else {
+        return STATUS_SUCCESS;
+    };
+    // SAFETY: a completed IRP's block holds a status.
+    let status = NtStatus(unsafe { (*irp).IoStatus.__bindgen_anon_1.Status });
+    // SAFETY: as above.
+    if let Some(srb) = unsafe { Srb::of(irp) } {
+        // SAFETY: the SRB is back.
+        let answer = unsafe { srb.answer(status) };
+        tell(context, &answer);
+    }
+    // SAFETY: this is the completion routine, and the context isn't used any more.
+    unsafe { context.below().is_back(irp) };
+    STATUS_SUCCESS
 }
 
 /// Completes an IRP with Information 0.

@@ -131,6 +131,29 @@ impl<C: Context> Device<C> {
         self.space
     }
 
+    /// Lets IRPs of one major function come to a routine, whose `DriverContext` is the context space.
+    ///
+    /// # Safety
+    /// The routine may be called with this device.
+    pub unsafe fn dispatch_to(
+        &self,
+        major_function: UCHAR,
+        dispatch: PFN_WDFDEVICE_WDM_IRP_DISPATCH,
+    ) -> Result<(), NtStatus> {
+        // No callback for any other major function, and no default queue: everything else skips the filter.
+        // SAFETY: the device lives, and has not started.
+        check(unsafe {
+            call_unsafe!(
+                WdfDeviceConfigureWdmIrpDispatchCallback,
+                self.raw,
+                null_mut(),
+                major_function,
+                dispatch,
+                core::ptr::from_ref(self.space).cast_mut().cast()
+            )
+        })
+    }
+
     /// Lets IRPs of one major function in and puts the context in its place. Comes last: until then all pass by. The
     /// routine's `DriverContext` is the context space.
     ///
@@ -142,18 +165,8 @@ impl<C: Context> Device<C> {
         major_function: UCHAR,
         dispatch: PFN_WDFDEVICE_WDM_IRP_DISPATCH,
     ) -> Result<(), NtStatus> {
-        // No callback for another major function, and no default queue: everything else skips the filter.
-        // SAFETY: the device lives, and has not started.
-        let opened = check(unsafe {
-            call_unsafe!(
-                WdfDeviceConfigureWdmIrpDispatchCallback,
-                self.raw,
-                null_mut(),
-                major_function,
-                dispatch,
-                core::ptr::from_ref(self.space).cast_mut().cast()
-            )
-        });
+        // SAFETY: the caller's.
+        let opened = unsafe { self.dispatch_to(major_function, dispatch) };
         match opened {
             Ok(()) => {
                 // SAFETY: `self` is the one of its device, and consumed.

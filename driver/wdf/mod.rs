@@ -28,7 +28,7 @@
 //! fn attach(init: DeviceInit<'_>) -> Result<(), NtStatus> {
 //!     let device = init.create::<Disk>()?;
 //!     let queue = device.parallel_queue()?;
-//!     device.open(Disk { queue })
+//!     device.open(Disk { queue }, false)
 //! }
 //! ```
 //!
@@ -44,6 +44,9 @@
 //! | `work_item` | [`WorkItem`] | `WDFWORKITEM` |
 //! | `timer` | [`Timer`] | `WDFTIMER`, one-shot, called at `PASSIVE_LEVEL` |
 //! | `bus_relations` | [`BusRelations`] | those of the device's PDO |
+//! | `below` | [`Below`] | the next lower device |
+//! | `srb` | [`Asks`] | SCSI request blocks that pass |
+//! | `rundown` | [`Rundown`] | `EX_RUNDOWN_REF` |
 //! | `lock` | [`Locked`] | `WDFSPINLOCK` and what it covers |
 //! | `device` | [`DeviceInit`], [`Device`] | `WDFDEVICE_INIT` of a filter; `WDFDEVICE` whose context is still to come |
 //! | `etw` | [`Provider`] | an ETW registration; its events are declared with [`events!`] |
@@ -58,6 +61,7 @@
 //!
 //! Sources for the rules: Microsoft's reference pages and microsoft/Windows-Driver-Frameworks, src/framework.
 
+mod below;
 mod bus_relations;
 mod callbacks;
 mod clock;
@@ -71,12 +75,15 @@ mod pass_through;
 mod queue;
 mod registry;
 mod request;
+mod rundown;
+mod srb;
 mod timer;
 mod work_item;
 
+pub use below::Below;
 pub use bus_relations::BusRelations;
 pub(crate) use callbacks::driver_entry;
-pub use callbacks::{Driver, Operations, Route, load};
+pub use callbacks::{Driver, Look, Operations, Route, load};
 pub use clock::interrupt_time;
 pub(crate) use context::context;
 pub use context::{Context, TypeInfo};
@@ -91,5 +98,7 @@ pub use queue::Queue;
 pub(crate) use registry::utf16;
 pub use registry::{Key, Utf16, ascii};
 pub use request::{EvtRequestCancel, InHand, Place, Request, Told};
+pub use rundown::Rundown;
+pub use srb::Asks;
 pub use timer::Timer;
 pub use work_item::WorkItem;

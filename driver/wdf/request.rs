@@ -4,6 +4,7 @@ use core::marker::PhantomData;
 use core::mem::{self, ManuallyDrop};
 use core::ptr::{self, null_mut};
 
+use scsi_reserve::state::VERSION_1_SIZE;
 use scsi_reserve::{NtStatus, ReservationState};
 use wdk_sys::{WDFREQUEST, call_unsafe_wdf_function_binding as call_unsafe};
 
@@ -29,28 +30,31 @@ impl Request {
         self.end(status, 0);
     }
 
-    /// Completes a buffered device control with a value for its caller, and with its size as Information. Into a buffer
-    /// that is too small nothing is written, and the status is `STATUS_BUFFER_TOO_SMALL`.
+    /// Completes a buffered device control with a value for its caller, and with its size as Information: the latest
+    /// version that fits. Into a buffer that is too small for any nothing is written, and the status is
+    /// `STATUS_BUFFER_TOO_SMALL`.
     pub fn complete_with<T: Reply>(self, tell: impl FnOnce(Place<'_, T>) -> Told) {
         let mut buffer = null_mut();
+        let mut length = 0;
         // SAFETY: the request is in our hands.
         let status = unsafe {
             call_unsafe!(
                 WdfRequestRetrieveOutputBuffer,
                 self.0,
-                size_of::<T>(),
+                T::LEAST,
                 &raw mut buffer,
-                null_mut()
+                &raw mut length
             )
         };
         if let Err(status) = check(status) {
             return self.refuse(status);
         }
-        let Told = tell(Place {
+        let Told(size) = tell(Place {
             buffer: buffer.cast(),
+            length,
             request: PhantomData,
         });
-        self.end(NtStatus::SUCCESS, size_of::<T>() as u64);
+        self.end(NtStatus::SUCCESS, size as u64);
     }
 
     /// As [`complete`](Self::complete), for what is seldom.
@@ -84,31 +88,62 @@ impl Drop for Request {
 
 /// Where a request's caller waits for a value.
 pub struct Place<'a, T> {
-    buffer: *mut T,
+    buffer: *mut u8,
+    length: usize,
     request: PhantomData<&'a mut T>,
 }
 
-/// What is given for a [`Place`]: the value is there.
-pub struct Told;
+/// What is given for a [`Place`]: the value is there, in so many bytes.
+pub struct Told(usize);
 
 impl<T: Reply> Place<'_, T> {
     /// Copies the value there. Any IRQL.
     pub fn put(self, value: &T) -> Told {
-        let (from, to) = (ptr::from_ref(value).cast::<u8>(), self.buffer.cast::<u8>());
-        // SAFETY: the framework gave at least this size, of memory that isn't paged; bytes need no alignment.
-        unsafe { ptr::copy_nonoverlapping(from, to, size_of::<T>()) };
-        Told
+        let size = size_of::<T>();
+        if self.length < size {
+            return self.put_older(value);
+        }
+        // SAFETY: the buffer has at least this size.
+        unsafe { self.copy(value, size) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_older(self, value: &T) -> Told {
+        // SAFETY: the framework gave at least this size, which is not more than the value's.
+        unsafe { self.copy(&value.older(), T::LEAST) }
+    }
+
+    /// # Safety
+    /// Buffer and value have at least this size.
+    unsafe fn copy(self, value: &T, size: usize) -> Told {
+        let from = ptr::from_ref(value).cast::<u8>();
+        // SAFETY: the caller's; the buffer's memory isn't paged, and bytes need no alignment.
+        unsafe { ptr::copy_nonoverlapping(from, self.buffer, size) };
+        Told(size)
     }
 }
 
 /// What a caller may be given as it lies in memory.
 ///
 /// # Safety
-/// No padding, no address, nothing that is not the caller's to know.
-pub unsafe trait Reply: Copy {}
+/// No padding, no address, nothing that is not the caller's to know; and `LEAST` is not more than its size.
+pub unsafe trait Reply: Copy {
+    /// The size of the oldest version that is still answered.
+    const LEAST: usize;
 
-// SAFETY: numbers without padding, which its declaration asserts.
-unsafe impl Reply for ReservationState {}
+    /// That version, in the first `LEAST` bytes.
+    fn older(&self) -> Self;
+}
+
+// SAFETY: numbers without padding, which its declaration asserts, and the older version is a part of it.
+unsafe impl Reply for ReservationState {
+    const LEAST: usize = VERSION_1_SIZE;
+
+    fn older(&self) -> Self {
+        self.version_1()
+    }
+}
 
 /// `EVT_WDF_REQUEST_CANCEL`.
 #[derive(Clone, Copy)]

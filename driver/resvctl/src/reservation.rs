@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use scsi_reserve::state::{IOCTL_RESVFLT_QUERY_STATE, NONE, VERSION};
+use scsi_reserve::state::{IOCTL_RESVFLT_QUERY_STATE, NONE};
 use scsi_reserve::{Knowledge, NtStatus, ReservationState, SENSE_KEYS};
 
 use crate::arguments::Request;
@@ -253,10 +253,9 @@ fn query(disk: Disk, device: &dyn Device) -> Filter {
             return Filter::Silent(Failure::of(what)(error).hint(error));
         }
     };
-    let state = ReservationState::from_bytes(&answer[..length.min(answer.len())]);
-    match state {
-        Some(state) if state.version == VERSION => Filter::State(state),
-        _ => {
+    match ReservationState::from_answer(&answer[..length.min(answer.len())]) {
+        Some(state) => Filter::State(state),
+        None => {
             let failure = Failure::new(format!("{disk}: resvflt's answer has another form"));
             Filter::Silent(failure.and("install resvctl.exe and resvflt.sys from one package"))
         }

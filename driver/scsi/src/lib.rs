@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `control` | the control codes that ask for them |
 //! | `state` | what the node knows of its reservation |
+//! | `watch` | what others' SCSI request blocks ask for, and what their answers say |
 //! | `operation` | one operation as a state machine |
 //! | `verdict` | what an answer means to the caller |
 //! | `sense` | sense data |
@@ -48,6 +49,7 @@ pub mod operation;
 pub mod sense;
 pub mod state;
 pub mod verdict;
+pub mod watch;
 
 pub use cdb::{Cdb, Command, Form};
 pub use control::Control;
@@ -56,3 +58,4 @@ pub use operation::{Action, Event, Operation, Policy};
 pub use sense::{SENSE_KEYS, Sense};
 pub use state::{IOCTL_RESVFLT_QUERY_STATE, Knowledge, ReservationState};
 pub use verdict::{Answer, Outcome, Retry, Target, Verdict};
+pub use watch::{SrbAnswer, Watch, Watched};

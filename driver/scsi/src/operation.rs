@@ -224,7 +224,22 @@ pub struct Operation {
     /// The form that a new operation begins with.
     remembered: Form,
     phase: Phase,
+    /// The answer to what is out, or to what is sent next, says nothing of now: what ends reservations
+    /// happened while it was out, before the target executed it or after; or commands of others are
+    /// out.
+    overtaken: bool,
+    others: Others,
     current: Current,
+}
+
+/// Commands of others on this node that may change the reservation, and that passed the filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Others {
+    /// How many are out.
+    out: u32,
+    /// Since the first of them was sent something else was out, too: which of them the target
+    /// executed last can't be told.
+    overlap: bool,
 }
 
 /// The operation in hand, or the last one.
@@ -235,9 +250,6 @@ struct Current {
     stop: Option<Stop>,
     canceller: Canceller,
     outcome: Outcome,
-    /// What ends reservations happened while the command was out: before the target executed it, or
-    /// after.
-    overtaken: bool,
     sends: u32,
     retries: u32,
     attentions: u32,
@@ -252,7 +264,6 @@ impl Current {
             stop: None,
             canceller: Canceller::Away,
             outcome: Outcome::NotExecuted,
-            overtaken: false,
             sends: 0,
             retries: 0,
             attentions: 0,
@@ -270,6 +281,11 @@ impl Operation {
             gone: false,
             remembered: Form::Six,
             phase: Phase::Idle,
+            overtaken: false,
+            others: Others {
+                out: 0,
+                overlap: false,
+            },
             current: Current::new(Command::Release, Form::Six),
         }
     }
@@ -337,7 +353,6 @@ impl Operation {
             return self.end_stopped(stop);
         }
         self.phase = Phase::Out;
-        self.current.overtaken = false;
         self.current.sends = self.current.sends.wrapping_add(1);
         Action::Send
     }
@@ -361,11 +376,15 @@ impl Operation {
     /// What a verdict tells apart from what to do next, a stop or not.
     #[inline(always)]
     fn note(&mut self, verdict: &Verdict) {
+        let overtaken = self.overtaken;
+        if overtaken {
+            self.overlapped();
+        }
         let current = &mut self.current;
         current.verdict = Some(*verdict);
         let is_unknown = match verdict.outcome {
             Outcome::NotExecuted => current.outcome == Outcome::Unknown,
-            _ => current.overtaken,
+            _ => overtaken,
         };
         current.outcome = if is_unknown {
             Outcome::Unknown
@@ -430,8 +449,45 @@ impl Operation {
     /// The answer to a command that is out may be older than this: its caller is told, but it says
     /// nothing of now.
     fn overtake(&mut self) -> Action {
-        self.current.overtaken |= self.phase == Phase::Out;
+        self.overtaken |= self.phase == Phase::Out;
+        self.others.overlap |= self.others.out > 0;
         Action::Nothing
+    }
+
+    /// An overtaken command is back. Others' that are out were out beside it.
+    #[cold]
+    #[inline(never)]
+    const fn overlapped(&mut self) {
+        self.overtaken = self.others.out > 0;
+        self.others.overlap = self.overtaken;
+    }
+
+    /// Another's command that may change the reservation goes by. What is answered while it is out
+    /// tells nothing.
+    pub fn other_sent(&mut self) {
+        self.others.overlap |= self.others.out > 0 || self.phase == Phase::Out;
+        self.others.out = self.others.out.wrapping_add(1);
+        self.overtaken = true;
+    }
+
+    /// It is answered: true if this is the target's last word, since nothing else was out meanwhile.
+    #[must_use]
+    pub fn other_answered(&mut self) -> bool {
+        let is_out = self.phase == Phase::Out;
+        let is_last_word = self.others.out == 1 && !self.others.overlap && !is_out;
+        self.others.out = self.others.out.saturating_sub(1);
+        if self.others.out == 0 {
+            self.others.overlap = false;
+            self.overtaken = is_out;
+        }
+        is_last_word
+    }
+
+    /// Whether a command of the operation's may be on its way.
+    #[must_use]
+    #[inline]
+    pub const fn is_out(&self) -> bool {
+        matches!(self.phase, Phase::Out)
     }
 
     /// The first reason to stop wins, and acts: a second finds the pass-through or the timer

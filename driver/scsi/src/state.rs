@@ -14,13 +14,22 @@
 //! | a unit attention (a reset, a preemption), a lost path, "no such unit", a timeout, a cancel of a sent command, a refused send, any other answer | nothing |
 //! | somebody on this node asked for a reset, the device is removed, or came back from low power; and a RESERVE or RELEASE that was out meanwhile is answered | nothing |
 //!
+//! With [`Watch`](crate::Watch) it also hears of what others on this node send to the disk as SCSI request blocks:
+//!
+//! | what passed | what is known then |
+//! | --- | --- |
+//! | a RESERVE or RELEASE, a PERSISTENT RESERVE OUT, a reset; or it is answered, and something else was out meanwhile | nothing |
+//! | the answer to a RESERVE or RELEASE beside which nothing else was out | the same as of the filter's own |
+//! | at level 2, while this node holds the unit: a RESERVATION CONFLICT or a unit attention, whatever the command | nothing |
+//!
 //! Where persistent reservations are in use, "held by us" is more than a RESERVE's GOOD says: a
 //! registrant gets it and reserves nothing (SPC-4 5.12.3).
 
 use crate::cdb::{Command, Form};
 use crate::ntstatus::NtStatus;
-use crate::operation::{Action, Event, Operation};
+use crate::operation::{Action, Event, Operation, Policy};
 use crate::verdict::{Outcome, Retry, SCSI_STATUS_UNTOUCHED, Target, Verdict};
+use crate::watch::{SrbAnswer, Watch, Watched};
 
 /// The control code that asks for a [`ReservationState`]: `CTL_CODE(0x8016, 0x816, METHOD_BUFFERED,
 /// FILE_READ_ACCESS)`.
@@ -29,7 +38,14 @@ use crate::verdict::{Outcome, Retry, SCSI_STATUS_UNTOUCHED, Target, Verdict};
 pub const IOCTL_RESVFLT_QUERY_STATE: u32 = 0x8016 << 16 | 1 << 14 | 0x816 << 2;
 
 /// The version of [`ReservationState`] that this is.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// The first version, which a caller gets whose buffer is too small for this one: without what is
+/// behind [`ReservationState::cancels`].
+pub const VERSION_1: u32 = 1;
+
+/// The size of that.
+pub const VERSION_1_SIZE: usize = core::mem::offset_of!(ReservationState, timeout_seconds);
 
 /// Stands for a SCSI status or sense key that did not come.
 pub const NONE: u8 = SCSI_STATUS_UNTOUCHED;
@@ -73,6 +89,18 @@ impl Knowledge {
             _ => None,
         }
     }
+}
+
+/// Where knowledge came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Origin {
+    /// Nothing is known.
+    Nowhere = 0,
+    /// The answer to a request that the filter served.
+    Own = 1,
+    /// The answer to another's SCSI request block.
+    Watched = 2,
 }
 
 /// One field of [`ReservationState`].
@@ -160,14 +188,29 @@ structure! {
         timeouts: u64,
         /// Requests that ended cancelled.
         cancels: u64,
+        /// Seconds that the port gives one command.
+        timeout_seconds: u32,
+        /// The parameter `RetryDelayMs`, as it was loaded, in milliseconds.
+        retry_delay_ms: u32,
+        /// RESERVE, RELEASE and PERSISTENT RESERVE OUT commands and resets of others that passed as
+        /// SCSI request blocks, and that the filter looked at; modulo 2^32.
+        watched: u32,
+        /// The parameter `MaxRetries`, as it was loaded.
+        max_retries: u8,
+        /// The parameter `Reserve10Fallback`, as it was loaded: 0 or 1.
+        reserve10_fallback: u8,
+        /// The parameter `Watch`, as it was loaded: a [`Watch`].
+        watch: u8,
+        /// Where [`knowledge`](Self::knowledge) came from, when it became what it is: an [`Origin`].
+        origin: u8,
     }
 }
 
 impl ReservationState {
-    /// The state of a filter that has just attached.
+    /// The state of a filter that has just attached, with the parameters that it works by.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "96 bytes")]
-    pub const fn new(now: u64) -> Self {
+    #[allow(clippy::cast_possible_truncation, reason = "112 bytes; 16 retries")]
+    pub const fn new(now: u64, policy: &Policy, timeout_seconds: u32, watch: Watch) -> Self {
         Self {
             version: VERSION,
             size: size_of::<Self>() as u32,
@@ -187,6 +230,13 @@ impl ReservationState {
             unit_attentions: 0,
             timeouts: 0,
             cancels: 0,
+            timeout_seconds,
+            retry_delay_ms: policy.retry_delay_ms,
+            watched: 0,
+            max_retries: policy.max_retries as u8,
+            reserve10_fallback: policy.ten_byte_fallback as u8,
+            watch: watch as u8,
+            origin: Origin::Nowhere as u8,
         }
     }
 
@@ -214,7 +264,7 @@ impl ReservationState {
                 self.answered(action, operation, now);
             }
             Event::Gone | Event::ResetPassed | Event::PoweredUp => {
-                self.learn(Knowledge::Unknown, now);
+                self.learn(Knowledge::Unknown, Origin::Own, now);
             }
             _ => {}
         }
@@ -237,7 +287,88 @@ impl ReservationState {
             Form::Ten => 10,
         };
         if let Some(knowledge) = Knowledge::of(operation.command(), operation.outcome()) {
-            self.learn(knowledge, now);
+            self.learn(knowledge, Origin::Own, now);
+        }
+    }
+
+    /// Notes that another's command passes which may change the reservation.
+    pub fn other_sent(&mut self, now: impl FnOnce() -> u64) {
+        self.watched = self.watched.wrapping_add(1);
+        self.learn(Knowledge::Unknown, Origin::Watched, now);
+    }
+
+    /// Notes its answer, and gives what is known then; with what [`Operation::other_answered`] said.
+    pub fn other_answered(
+        &mut self,
+        watched: Watched,
+        verdict: &Verdict,
+        is_last_word: bool,
+        now: impl FnOnce() -> u64,
+    ) {
+        let knowledge = match watched.command() {
+            Some(command) if is_last_word => Knowledge::of(command, verdict.outcome),
+            _ => None,
+        };
+        self.learn(
+            knowledge.unwrap_or(Knowledge::Unknown),
+            Origin::Watched,
+            now,
+        );
+    }
+
+    /// Notes the answer to a command that changes no reservation. What it says, if it is against the
+    /// reservation that this node was known to hold.
+    pub fn foreign_answered(
+        &mut self,
+        answer: &SrbAnswer<'_>,
+        now: impl FnOnce() -> u64,
+    ) -> Option<Target> {
+        if self.knowledge != Knowledge::HeldByUs as u32 {
+            return None;
+        }
+        let denies = answer.denies()?;
+        self.learn(Knowledge::Unknown, Origin::Watched, now);
+        Some(denies)
+    }
+
+    /// The same as of now to somebody who asks: while a command of the filter's own is out, too, the
+    /// unit is not known to be held, if what passes is watched.
+    #[must_use]
+    pub fn told(&self, operation: &Operation) -> Self {
+        let mut told = *self;
+        if operation.is_out() && told.knowledge == Knowledge::HeldByUs as u32 {
+            told.knowledge = Knowledge::Unknown as u32;
+            told.origin = Origin::Nowhere as u8;
+        }
+        told
+    }
+
+    /// Reads what a driver of this version or the first answered; what that did not know is 0.
+    #[must_use]
+    pub fn from_answer(bytes: &[u8]) -> Option<Self> {
+        let mut whole = [0; size_of::<Self>()];
+        let length = bytes.len().min(whole.len());
+        if length < VERSION_1_SIZE {
+            return None;
+        }
+        whole[..length].copy_from_slice(&bytes[..length]);
+        let state = Self::from_bytes(&whole)?;
+        let size = match state.version {
+            VERSION_1 => VERSION_1_SIZE,
+            VERSION => whole.len(),
+            _ => return None,
+        };
+        (length == size).then_some(state)
+    }
+
+    /// The first version of it.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "96")]
+    pub const fn version_1(&self) -> Self {
+        Self {
+            version: VERSION_1,
+            size: VERSION_1_SIZE as u32,
+            ..*self
         }
     }
 
@@ -266,9 +397,13 @@ impl ReservationState {
         self.ascq = target.ascq;
     }
 
-    fn learn(&mut self, knowledge: Knowledge, now: impl FnOnce() -> u64) {
+    fn learn(&mut self, knowledge: Knowledge, origin: Origin, now: impl FnOnce() -> u64) {
         if self.knowledge != knowledge as u32 {
             self.knowledge = knowledge as u32;
+            self.origin = match knowledge {
+                Knowledge::Unknown => Origin::Nowhere,
+                _ => origin,
+            } as u8;
             self.since = now();
         }
     }

@@ -29,7 +29,7 @@ pub const PASS_THROUGH_LENGTH: usize = 56;
 pub const SCSI_STATUS_UNTOUCHED: u8 = 0xFF;
 
 /// The SCSI status codes that have a row (SAM-5 5.3.1).
-mod scsi {
+pub(crate) mod scsi {
     pub const GOOD: u8 = 0x00;
     pub const CHECK_CONDITION: u8 = 0x02;
     pub const BUSY: u8 = 0x08;

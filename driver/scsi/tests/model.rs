@@ -1032,7 +1032,7 @@ impl State {
 
     /// What [`ReservationState::note`] makes of a step; its counters are not what is looked at here.
     fn note(&mut self, event: Event, action: Action) {
-        let mut state = ReservationState::new(0);
+        let mut state = ReservationState::new(0, &Policy::DEFAULT, 10, scsi_reserve::Watch::Off);
         state.knowledge = self.knowledge as u32;
         state.note(&event, action, &self.operation, || 0);
         let known = Knowledge::from_number(state.knowledge);

@@ -1,9 +1,9 @@
 //! What the node says it knows of its reservation, held against a target that knows.
 
-use scsi_reserve::state::{Field, IOCTL_RESVFLT_QUERY_STATE};
+use scsi_reserve::state::{Field, IOCTL_RESVFLT_QUERY_STATE, VERSION, VERSION_1, VERSION_1_SIZE};
 use scsi_reserve::{
     Action, Answer, Command, Event, Knowledge, NtStatus, Operation, Policy, ReservationState,
-    Verdict,
+    Verdict, Watch,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,7 +83,7 @@ impl World {
             holder: None,
             attention: false,
             operation: Operation::new(Policy::DEFAULT),
-            known: ReservationState::new(0),
+            known: ReservationState::new(0, &Policy::DEFAULT, 10, Watch::Off),
             now: 0,
         }
     }
@@ -357,13 +357,14 @@ fn a_refused_start_is_not_noted() {
 
 #[test]
 fn the_structure_is_read_back_from_its_bytes() {
-    let bytes: Vec<u8> = (1..=96).collect();
-    let state = ReservationState::from_bytes(&bytes).expect("96 bytes");
+    let bytes: Vec<u8> = (1..=112).collect();
+    let state = ReservationState::from_bytes(&bytes).expect("112 bytes");
     assert_eq!(state.version, 0x0403_0201);
     assert_eq!(state.since, 0x100F_0E0D_0C0B_0A09);
     assert_eq!((state.scsi_status, state.ascq), (25, 28));
     assert_eq!(state.cancels, 0x605F_5E5D_5C5B_5A59);
-    for length in 0..96 {
+    assert_eq!((state.timeout_seconds, state.origin), (0x6463_6261, 112));
+    for length in 0..112 {
         assert_eq!(ReservationState::from_bytes(&bytes[..length]), None);
     }
     let ends = ReservationState::FIELDS.iter().scan(0, |end, field| {
@@ -372,7 +373,32 @@ fn the_structure_is_read_back_from_its_bytes() {
         *end += size;
         Some(*end)
     });
-    assert_eq!(ends.last(), Some(96));
+    assert_eq!(ends.last(), Some(112));
+}
+
+/// A driver of the first version answers a buffer of any size with 96 bytes.
+#[test]
+fn an_answer_is_read_in_either_version_and_at_no_other_length() {
+    let answer = |version: u32| -> Vec<u8> {
+        let behind = (5..=112).map(|byte: u8| byte);
+        version.to_le_bytes().into_iter().chain(behind).collect()
+    };
+    for (version, size) in [
+        (VERSION_1, VERSION_1_SIZE),
+        (VERSION, 112),
+        (3, usize::MAX),
+        (0, usize::MAX),
+    ] {
+        let bytes = answer(version);
+        for length in 0..=bytes.len() {
+            let read = ReservationState::from_answer(&bytes[..length]);
+            assert_eq!(read.is_some(), length == size, "{version}, {length} bytes");
+            let Some(state) = read else { continue };
+            assert_eq!(state.cancels, 0x605F_5E5D_5C5B_5A59);
+            let timeout = if size == 112 { 0x6463_6261 } else { 0 };
+            assert_eq!(state.timeout_seconds, timeout);
+        }
+    }
 }
 
 #[test]

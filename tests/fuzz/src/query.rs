@@ -16,6 +16,7 @@ use rig::port::{self, Shape, Timing};
 use rig::registry::Hive;
 use rig::world::{Entered, Schedule, World};
 use rig::{image, rules};
+use scsi_reserve::state::VERSION_1_SIZE;
 use scsi_reserve::{
     Action, Answer, Command, Event, IOCTL_RESVFLT_QUERY_STATE, NtStatus, Operation, Policy,
     ReservationState, Verdict,
@@ -39,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
         let now = world.world().now();
         let mut told = Told {
             operation: Operation::new(Policy::default()),
-            state: ReservationState::new(now),
+            state: ReservationState::new(now, &Policy::DEFAULT, 10, scsi_reserve::Watch::Off),
             now,
         };
         let mut input = Input(data);
@@ -103,14 +104,32 @@ fn query(node: &Node, stack: &Stack, told: &Told, kind: u8, input: &mut Input<'_
     let (end, buffer) = node.call_with_buffer(stack, &call);
     let mut before = vec![0; bytes.len().max(output)];
     before[..bytes.len()].copy_from_slice(bytes);
-    if output < SIZE {
+    if output < VERSION_1_SIZE {
         assert_eq!((end.status, end.information), (BUFFER_TOO_SMALL, 0));
         assert_eq!(buffer, before);
-    } else {
-        assert_eq!((end.status, end.information), (0, SIZE as u64));
-        assert_eq!(ReservationState::from_bytes(&buffer), Some(told.state));
-        assert_eq!(buffer[SIZE..], before[SIZE..]);
+        return;
     }
+    let (size, state) = if output < SIZE {
+        (VERSION_1_SIZE, told.state.version_1())
+    } else {
+        (SIZE, told.state)
+    };
+    assert_eq!((end.status, end.information), (0, size as u64));
+    let found = ReservationState::from_answer(&buffer[..size]).expect("a version that fits");
+    // What the first version does not have is not looked at.
+    let compared = |state: &ReservationState| ReservationState {
+        timeout_seconds: 0,
+        retry_delay_ms: 0,
+        max_retries: 0,
+        reserve10_fallback: 0,
+        origin: 0,
+        ..*state
+    };
+    match size {
+        SIZE => assert_eq!(found, state),
+        _ => assert_eq!(compared(&found), compared(&state)),
+    }
+    assert_eq!(buffer[size..], before[size..]);
 }
 
 /// An answer that a port can give: no completion is pending, and no more comes back than there is room for.

@@ -23,7 +23,7 @@ typedef unsigned long long size_t;
 typedef unsigned short wchar_t;
 typedef wchar_t WCHAR, *PWCHAR, *PWSTR;
 typedef const WCHAR *PCWSTR;
-typedef const CHAR *PCSTR, *LPCSTR;
+typedef const CHAR *PCSTR, *LPCSTR, *PCCH;
 typedef PVOID HANDLE, *PHANDLE;
 typedef LONG NTSTATUS, *PNTSTATUS;
 typedef UCHAR KIRQL, *PKIRQL;
@@ -61,6 +61,10 @@ typedef PVOID PSECURITY_DESCRIPTOR;
 #define IRP_MJ_PNP 0x1b
 #define IRP_MJ_MAXIMUM_FUNCTION 0x1b
 #define IRP_MN_SCSI_CLASS 0x01
+#define SL_PENDING_RETURNED 0x01
+#define SL_INVOKE_ON_CANCEL 0x20
+#define SL_INVOKE_ON_SUCCESS 0x40
+#define SL_INVOKE_ON_ERROR 0x80
 #define IO_NO_INCREMENT 0
 
 #define FILE_DEVICE_CD_ROM 0x00000002
@@ -416,7 +420,15 @@ BOOLEAN EtwProviderEnabled(REGHANDLE RegHandle, UCHAR Level, ULONGLONG Keyword);
 NTSTATUS EtwWriteTransfer(REGHANDLE RegHandle, PCEVENT_DESCRIPTOR EventDescriptor, LPCGUID ActivityId,
     LPCGUID RelatedActivityId, ULONG UserDataCount, PEVENT_DATA_DESCRIPTOR UserData);
 
+typedef struct _EX_RUNDOWN_REF {
+    union { ULONG_PTR Count; PVOID Ptr; };
+} EX_RUNDOWN_REF, *PEX_RUNDOWN_REF;
+
 ULONG DbgPrint(PCSTR Format, ...);
+BOOLEAN ExAcquireRundownProtection(PEX_RUNDOWN_REF RunRef);
+VOID ExInitializeRundownProtection(PEX_RUNDOWN_REF RunRef);
+VOID ExReleaseRundownProtection(PEX_RUNDOWN_REF RunRef);
+VOID ExWaitForRundownProtectionRelease(PEX_RUNDOWN_REF RunRef);
 PVOID ExAllocatePool2(POOL_FLAGS Flags, SIZE_T NumberOfBytes, ULONG Tag);
 VOID ExFreePool(PVOID P);
 VOID ExFreePoolWithTag(PVOID P, ULONG Tag);

@@ -40,6 +40,7 @@ extern ULONG WdfFunctionCount;
 
 typedef enum _WDFFUNCENUM {
     WdfDeviceWdmGetDeviceObjectTableIndex = 31,
+    WdfDeviceWdmGetAttachedDeviceTableIndex = 32,
     WdfDeviceWdmGetPhysicalDeviceTableIndex = 33,
     WdfDeviceGetIoTargetTableIndex = 42,
     WdfDeviceInitSetPnpPowerEventCallbacksTableIndex = 55,
@@ -58,6 +59,8 @@ typedef enum _WDFFUNCENUM {
     WdfMemoryCreatePreallocatedTableIndex = 193,
     WdfMemoryGetBufferTableIndex = 194,
     WdfObjectGetTypedContextWorkerTableIndex = 202,
+    WdfObjectReferenceActualTableIndex = 205,
+    WdfObjectDereferenceActualTableIndex = 206,
     WdfObjectDeleteTableIndex = 208,
     WdfRegistryOpenKeyTableIndex = 229,
     WdfRegistryCloseTableIndex = 231,
@@ -392,6 +395,7 @@ typedef NTSTATUS (*PFN_WDFDEVICECREATE)(G, PWDFDEVICE_INIT *DeviceInit, PWDF_OBJ
     WDFDEVICE *Device);
 typedef WDFIOTARGET (*PFN_WDFDEVICEGETIOTARGET)(G, WDFDEVICE Device);
 typedef PDEVICE_OBJECT (*PFN_WDFDEVICEWDMGETDEVICEOBJECT)(G, WDFDEVICE Device);
+typedef PDEVICE_OBJECT (*PFN_WDFDEVICEWDMGETATTACHEDDEVICE)(G, WDFDEVICE Device);
 typedef PDEVICE_OBJECT (*PFN_WDFDEVICEWDMGETPHYSICALDEVICE)(G, WDFDEVICE Device);
 typedef NTSTATUS (*PFN_WDFDEVICECONFIGUREWDMIRPDISPATCHCALLBACK)(G, WDFDEVICE Device, WDFDRIVER Driver,
     UCHAR MajorFunction, PFN_WDFDEVICE_WDM_IRP_DISPATCH EvtDeviceWdmIrpDisptach, WDFCONTEXT DriverContext);
@@ -410,6 +414,8 @@ typedef NTSTATUS (*PFN_WDFMEMORYCREATEPREALLOCATED)(G, PWDF_OBJECT_ATTRIBUTES At
     size_t BufferSize, WDFMEMORY *Memory);
 typedef PVOID (*PFN_WDFMEMORYGETBUFFER)(G, WDFMEMORY Memory, size_t *BufferSize);
 typedef PVOID (*PFN_WDFOBJECTGETTYPEDCONTEXTWORKER)(G, WDFOBJECT Handle, PCWDF_OBJECT_CONTEXT_TYPE_INFO TypeInfo);
+typedef VOID (*PFN_WDFOBJECTREFERENCEACTUAL)(G, WDFOBJECT Handle, PVOID Tag, LONG Line, PCCH File);
+typedef VOID (*PFN_WDFOBJECTDEREFERENCEACTUAL)(G, WDFOBJECT Handle, PVOID Tag, LONG Line, PCCH File);
 typedef VOID (*PFN_WDFOBJECTDELETE)(G, WDFOBJECT Object);
 typedef NTSTATUS (*PFN_WDFREGISTRYOPENKEY)(G, WDFKEY ParentKey, PCUNICODE_STRING KeyName, ACCESS_MASK DesiredAccess,
     PWDF_OBJECT_ATTRIBUTES KeyAttributes, WDFKEY *Key);

@@ -17,6 +17,7 @@ pub const KMDF_MINORS: [u32; 2] = [15, 33];
 
 const NTDDK: &str = include_str!("../include/ntddk.h");
 const NTDDSCSI: &str = include_str!("../include/ntddscsi.h");
+const STORPORT: &str = include_str!("../include/storport.h");
 const WDF: &str = include_str!("../include/wdf.h");
 const STUB: &str = include_str!("../stub/WdfDriverEntry.c");
 const GUARD_X64: &str = include_str!("../stub/guard-x64.S");
@@ -27,7 +28,7 @@ const EMPTY: &str = include_str!("../host/empty.rs");
 const WDFLDR: &str = include_str!("../def/WdfLdr.def");
 
 /// Headers that wdk-sys includes (features none and `storage`) and the driver needs nothing from.
-const EMPTY_HEADERS: [&str; 18] = [
+const EMPTY_HEADERS: [&str; 17] = [
     "ntifs.h",
     "ntstrsafe.h",
     "ehstorbandmgmt.h",
@@ -44,7 +45,6 @@ const EMPTY_HEADERS: [&str; 18] = [
     "ntddtape.h",
     "ntddvol.h",
     "storduid.h",
-    "storport.h",
     "ufs.h",
 ];
 
@@ -69,7 +69,11 @@ pub fn stage(llvm: &Llvm, root: &Path) -> Result<bool> {
     for folder in ["shared", "km/crt", "km/ufx/1.1"] {
         create(&include.join(folder))?;
     }
-    for (name, text) in [("ntddk.h", NTDDK), ("ntddscsi.h", NTDDSCSI)] {
+    for (name, text) in [
+        ("ntddk.h", NTDDK),
+        ("ntddscsi.h", NTDDSCSI),
+        ("storport.h", STORPORT),
+    ] {
         changed |= write(&include.join("km").join(name), text.as_bytes())?;
     }
     for name in EMPTY_HEADERS {

@@ -22,14 +22,19 @@ use std::path::{Path, PathBuf};
 /// Imports that Server 2016 (Windows 10 1607) has, with the Windows that brought each: "req.target-min-winverclnt" of
 /// Microsoft's DDI pages (windows-driver-docs-ddi). The C runtime's functions and the exception handler have no page
 /// there; x64 kernels export them since the first one. That ARM64's export them too is supposed, not read anywhere.
-const SERVER_2016: [(&str, &str, &str); 17] = [
+const SERVER_2016: [(&str, &str, &str); 22] = [
     ("ntoskrnl.exe", "DbgPrint", "2000"),
     ("ntoskrnl.exe", "EtwProviderEnabled", "Vista"),
     ("ntoskrnl.exe", "EtwRegister", "Vista"),
     ("ntoskrnl.exe", "EtwSetInformation", "10"),
     ("ntoskrnl.exe", "EtwUnregister", "Vista"),
     ("ntoskrnl.exe", "EtwWriteTransfer", "Vista"),
+    ("ntoskrnl.exe", "ExAcquireRundownProtection", "XP"),
+    ("ntoskrnl.exe", "ExInitializeRundownProtection", "XP"),
+    ("ntoskrnl.exe", "ExReleaseRundownProtection", "XP"),
+    ("ntoskrnl.exe", "ExWaitForRundownProtectionRelease", "XP"),
     ("ntoskrnl.exe", "IoInvalidateDeviceRelations", "2000"),
+    ("ntoskrnl.exe", "IofCallDriver", "2000"),
     ("ntoskrnl.exe", "IofCompleteRequest", "2000"),
     ("ntoskrnl.exe", "KeBugCheckEx", "2000"),
     ("ntoskrnl.exe", "KeQueryInterruptTimePrecise", "8.1"),

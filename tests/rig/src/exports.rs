@@ -9,7 +9,7 @@ use crate::abi::{
     read_unicode, status,
 };
 use crate::fx::Framework;
-use crate::{etw, io, pool, rules, world};
+use crate::{etw, io, pool, rules, rundown, world};
 
 /// The address of a function that the driver imports.
 pub fn find(module: &str, symbol: &str) -> Option<*const c_void> {
@@ -34,7 +34,7 @@ fn ntoskrnl(symbol: &str) -> Option<*const c_void> {
         "KfRaiseIrql" | "KeLowerIrql" => set_irql as *const c_void,
         "ExAllocatePoolWithTag" => allocate_pool as *const c_void,
         "ExFreePoolWithTag" => free_pool as *const c_void,
-        _ => return etw::find(symbol),
+        _ => return etw::find(symbol).or_else(|| rundown::find(symbol)),
     })
 }
 

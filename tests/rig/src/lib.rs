@@ -40,6 +40,7 @@ pub mod registry;
 pub mod report;
 pub mod reserve6;
 pub mod rules;
+mod rundown;
 pub mod scenario;
 pub mod step;
 pub mod storm;

@@ -16,7 +16,9 @@ use rig::node::{Node, Stack};
 use rig::port::{Answer, Cancel, Shape, Timing};
 use rig::registry::Hive;
 use rig::world::{self, Entered, Schedule, World};
-use scsi_reserve::state::{self, IOCTL_RESVFLT_QUERY_STATE as QUERY};
+use scsi_reserve::state::{
+    IOCTL_RESVFLT_QUERY_STATE as QUERY, Origin, VERSION, VERSION_1, VERSION_1_SIZE,
+};
 use scsi_reserve::{Knowledge, NtStatus, ReservationState};
 
 const RESERVE: u32 = 0x002D_4810;
@@ -423,7 +425,7 @@ fn since_is_when_the_knowledge_became_what_it_is() {
 }
 
 #[test]
-fn a_buffer_that_is_too_small_gets_nothing() {
+fn a_buffer_gets_the_latest_version_that_fits_and_one_that_is_too_small_nothing() {
     let bench = Bench::new(Schedule::Orderly);
     bench.take(&Reserve);
     for length in (0..SIZE + 2).chain([4096]) {
@@ -433,19 +435,31 @@ fn a_buffer_that_is_too_small_gets_nothing() {
             ..Call::ioctl(QUERY)
         };
         let (completion, buffer) = bench.node.call_with_buffer(&bench.stack, &call);
-        let (end, written) = if length < SIZE {
-            ((NtStatus::BUFFER_TOO_SMALL, 0), 0)
-        } else {
-            ((NtStatus::SUCCESS, SIZE as u64), SIZE)
+        let (status, version, written) = match length {
+            0..VERSION_1_SIZE => (NtStatus::BUFFER_TOO_SMALL, 0, 0),
+            VERSION_1_SIZE..SIZE => (NtStatus::SUCCESS, VERSION_1, VERSION_1_SIZE),
+            _ => (NtStatus::SUCCESS, VERSION, SIZE),
         };
+        let end = (status, written as u64);
         assert_eq!(of(&completion), end, "{length} bytes");
         assert!(buffer[written..].iter().all(|&byte| byte == 0xA5));
-        if written != 0 {
-            assert_eq!(
-                ReservationState::from_bytes(&buffer),
-                Some(bench.query()),
-                "{length} bytes"
-            );
+        if written == 0 {
+            continue;
+        }
+        let told = ReservationState::from_answer(&buffer[..written]).expect("a whole version");
+        assert_eq!((told.version, told.size as usize), (version, written));
+        let known = |state: ReservationState| {
+            (
+                state.knowledge,
+                state.since,
+                state.reserves,
+                state.requests,
+                state.cdb_length,
+            )
+        };
+        assert_eq!(known(told), known(bench.query()), "{length} bytes");
+        if version == VERSION {
+            assert_eq!(told, bench.query());
         }
     }
     // The input counts for nothing.
@@ -580,9 +594,8 @@ fn the_header_declares_the_same_structure() {
         "#include <stddef.h>\n#include \"resvflt.h\"\n\
          #define SAME(...) _Static_assert(__VA_ARGS__, #__VA_ARGS__)\n\
          SAME(IOCTL_RESVFLT_QUERY_STATE == {QUERY}u);\n\
-         SAME(RESVFLT_STATE_VERSION == {});\nSAME(RESVFLT_NONE == {NONE});\n\
-         SAME(sizeof(RESVFLT_STATE) == {SIZE});\n",
-        state::VERSION
+         SAME(RESVFLT_STATE_VERSION == {VERSION});\nSAME(RESVFLT_STATE_SIZE_1 == {VERSION_1_SIZE});\nSAME(RESVFLT_NONE == {NONE});\n\
+         SAME(sizeof(RESVFLT_STATE) == {SIZE});\n"
     );
     for (name, value) in [
         ("UNKNOWN", Knowledge::Unknown),
@@ -591,6 +604,13 @@ fn the_header_declares_the_same_structure() {
         ("HELD_BY_ANOTHER", Knowledge::HeldByAnother),
     ] {
         writeln!(source, "SAME(RESVFLT_{name} == {});", value as u32).unwrap();
+    }
+    for (name, value) in [
+        ("NOWHERE", Origin::Nowhere),
+        ("OWN", Origin::Own),
+        ("WATCHED", Origin::Watched),
+    ] {
+        writeln!(source, "SAME(RESVFLT_{name} == {});", value as u8).unwrap();
     }
     for field in ReservationState::FIELDS {
         let (name, offset, size) = (in_c(field.name), field.offset, field.size);

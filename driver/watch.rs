@@ -1,0 +1,94 @@
+//! Watch: which SCSI request blocks of others are looked at, and until when.
+//!
+//! disk.sys serves a handle's RESERVE itself, above a lower filter, and sends it down as an SRB. With the parameter `Watch`
+//! the filter reads what passes so, and changes nothing of it.
+#![forbid(unsafe_code)]
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use scsi_reserve::{SrbAnswer, Watch, Watched};
+
+use crate::reservation::Reservation;
+use crate::wdf::{Asks, Below, Look, Rundown};
+
+/// The watch over one disk.
+pub struct Watching {
+    level: Watch,
+    /// The device has started.
+    started: AtomicBool,
+    /// Of the reservation: an SRB may come back when its lock is gone.
+    rundown: Rundown,
+    below: Below,
+}
+
+impl Watching {
+    /// Of a device that has not started.
+    pub fn new(level: Watch, below: Below) -> Self {
+        Self {
+            level,
+            started: AtomicBool::new(false),
+            rundown: Rundown::new(),
+            below,
+        }
+    }
+
+    /// What SRBs go on to.
+    pub const fn below(&self) -> &Below {
+        &self.below
+    }
+
+    /// The device came to full power: from now on, until it is gone, what passes is told to the reservation.
+    pub fn start(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// The device is being removed: tells the reservation no more, and waits for who does. `PASSIVE_LEVEL`.
+    pub fn gone(&self) {
+        self.rundown.wait();
+    }
+
+    /// An SRB passes.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "on every read's way")]
+    pub fn passes(&self, asks: Asks, reservation: &Reservation) -> Look {
+        let watched = match asks {
+            Asks::Command(operation, second) => match Watched::of_command(operation, second) {
+                None if self.level == Watch::Answers => return Look::Foreign,
+                watched => watched,
+            },
+            Asks::Function(function) => Watched::of_function(function),
+            Asks::Nothing => None,
+        };
+        watched.map_or(Look::Away, |watched| self.looks_at(watched, reservation))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn looks_at(&self, watched: Watched, reservation: &Reservation) -> Look {
+        if !self.started.load(Ordering::Acquire) {
+            return Look::Away;
+        }
+        let Some(_there) = self.rundown.acquire() else {
+            return Look::Away;
+        };
+        reservation.other_sent();
+        Look::Watched(watched)
+    }
+
+    /// The answer to an SRB that is watched.
+    pub fn answered(&self, watched: Watched, answer: &SrbAnswer<'_>, reservation: &Reservation) {
+        if let Some(_there) = self.rundown.acquire() {
+            reservation.other_answered(watched, answer);
+        }
+    }
+
+    /// The answer to another one, which is no success.
+    pub fn foreign_failed(&self, answer: &SrbAnswer<'_>, reservation: &Reservation) {
+        if !self.started.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(_there) = self.rundown.acquire() {
+            reservation.foreign_answered(answer);
+        }
+    }
+}
