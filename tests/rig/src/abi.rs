@@ -58,6 +58,8 @@ pub mod status {
 pub mod irql {
     /// Ordinary threads.
     pub const PASSIVE: u8 = 0;
+    /// Threads that take no APCs.
+    pub const APC: u8 = 1;
     /// DPCs, and threads that hold a spin lock.
     pub const DISPATCH: u8 = 2;
 }

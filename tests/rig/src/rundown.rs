@@ -57,7 +57,10 @@ unsafe extern "win64" fn wait(rundown: *const AtomicUsize) {
     let thread = world::current();
     thread.in_call(&thread.node(), "ExWaitForRundownProtectionRelease", || {
         if thread.irql() > irql::APC {
-            let found = format!("ExWaitForRundownProtectionRelease at IRQL {}", thread.irql());
+            let found = format!(
+                "ExWaitForRundownProtectionRelease at IRQL {}",
+                thread.irql()
+            );
             rules::broken(&rules::IRQL_TOO_HIGH, &found);
         }
         rundown.fetch_or(RUN_DOWN, Ordering::SeqCst);

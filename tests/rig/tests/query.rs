@@ -17,7 +17,7 @@ use rig::port::{Answer, Cancel, Shape, Timing};
 use rig::registry::Hive;
 use rig::world::{self, Entered, Schedule, World};
 use scsi_reserve::state::{
-    IOCTL_RESVFLT_QUERY_STATE as QUERY, Origin, VERSION, VERSION_1, VERSION_1_SIZE,
+    IOCTL_RESVFLT_QUERY_STATE as QUERY, NONE, Origin, VERSION, VERSION_1, VERSION_1_SIZE,
 };
 use scsi_reserve::{Knowledge, NtStatus, ReservationState};
 
@@ -177,7 +177,6 @@ struct Told {
     counters: &'static str,
 }
 
-const NONE: u8 = state::NONE;
 const NO_ANSWER: [u8; 4] = [NONE, NONE, 0, 0];
 const GOOD: [u8; 4] = [0, NONE, 0, 0];
 const CONFLICT: [u8; 4] = [0x18, NONE, 0, 0];
@@ -369,8 +368,8 @@ fn expected(told: &Told, since: u64) -> ReservationState {
     };
     let [scsi_status, sense_key, asc, ascq] = told.answer;
     ReservationState {
-        version: 1,
-        size: 96,
+        version: VERSION,
+        size: 112,
         since,
         knowledge: told.knowledge as u32,
         last_status: told.last_status.0,
@@ -387,6 +386,16 @@ fn expected(told: &Told, since: u64) -> ReservationState {
         unit_attentions: counter("unit_attentions"),
         timeouts: counter("timeouts"),
         cancels: counter("cancels"),
+        timeout_seconds: 10,
+        retry_delay_ms: 1_000,
+        watched: 0,
+        max_retries: 4,
+        reserve10_fallback: 1,
+        watch: 0,
+        origin: match told.knowledge {
+            Knowledge::Unknown => Origin::Nowhere,
+            _ => Origin::Own,
+        } as u8,
     }
 }
 
