@@ -196,6 +196,11 @@ calls! {
         of!(object, Device).object
     }
 
+    WdfDeviceWdmGetAttachedDevice at DISPATCH (fx, device: Handle) -> *mut DEVICE_OBJECT {
+        let object = body!(fx, device, Device);
+        of!(object, Device).lower
+    }
+
     WdfDeviceWdmGetPhysicalDevice at DISPATCH (fx, device: Handle) -> *mut DEVICE_OBJECT {
         let object = body!(fx, device, Device);
         of!(object, Device).physical
@@ -257,8 +262,11 @@ calls! {
     }
 
     WdfObjectReferenceActual at DISPATCH (fx, object: Handle, _tag: *mut c_void, _line: i32, _file: *const u8) {
-        let kind = fx.object(object, "an object").body.kind();
-        lock(&fx.referenced).push(format!("{kind} {object:#x}, referenced"));
+        fx.reference(object);
+    }
+
+    WdfObjectDereferenceActual at DISPATCH (fx, object: Handle, _tag: *mut c_void, _line: i32, _file: *const u8) {
+        fx.dereference(object);
     }
 
     WdfSpinLockCreate at DISPATCH fails [INSUFFICIENT_RESOURCES]
@@ -267,7 +275,7 @@ calls! {
     }
 
     WdfSpinLockAcquire at DISPATCH (fx, spin_lock: Handle) {
-        let object = fx.object(spin_lock, "SpinLock");
+        let object = fx.memory_of(spin_lock, "SpinLock");
         let Body::SpinLock(state) = &object.body else { fx.wrong_kind(spin_lock, &object.body, "SpinLock") };
         let thread = world::current();
         if lock(state).is_some_and(|(owner, _)| owner == thread.id()) {
@@ -285,7 +293,7 @@ calls! {
     }
 
     WdfSpinLockRelease at DISPATCH (fx, spin_lock: Handle) {
-        let object = fx.object(spin_lock, "SpinLock");
+        let object = fx.memory_of(spin_lock, "SpinLock");
         let Body::SpinLock(state) = &object.body else { fx.wrong_kind(spin_lock, &object.body, "SpinLock") };
         let thread = world::current();
         let Some((_, old)) = lock(state).take_if(|(owner, _)| *owner == thread.id()) else {

@@ -11,12 +11,12 @@ mod work_item;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::abi::{
     Code, DRIVER_OBJECT, Handle, Status, WDF_BIND_INFO, WDF_DRIVER_CONFIG, WDF_DRIVER_GLOBALS,
-    WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, status,
+    WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, irql, status,
 };
 use crate::registry::Hive;
 use crate::world::{self, World};
@@ -41,8 +41,8 @@ pub struct Framework {
     by_irp: Mutex<HashMap<usize, Handle>>,
     /// Devices that were removed, and what was theirs.
     removed: Mutex<BTreeSet<Handle>>,
-    /// Objects that were referenced. The driver calls nothing that gives a reference back.
-    referenced: Mutex<Vec<String>>,
+    /// Objects whose last reference went where they can't be destroyed, and which no thread has destroyed yet.
+    disposing: AtomicUsize,
     client: Mutex<Client>,
 }
 
@@ -66,6 +66,10 @@ pub struct Object {
     cleanup: Code,
     destroy: Code,
     contexts: Mutex<Vec<(*const WDF_OBJECT_CONTEXT_TYPE_INFO, *mut u8)>>,
+    /// One until it is deleted, and those that the driver took.
+    references: AtomicUsize,
+    /// Its cleanup is over: nothing is left but its memory, for as long as it is referenced.
+    deleted: AtomicBool,
 }
 
 // SAFETY: what the addresses stand for is the driver's memory; the rig touches it as the framework would.
@@ -154,7 +158,7 @@ impl Framework {
             next_handle: AtomicU64::new(0x7D00_0000_0000_0010),
             by_irp: Mutex::default(),
             removed: Mutex::default(),
-            referenced: Mutex::default(),
+            disposing: AtomicUsize::new(0),
             client: Mutex::new(Client {
                 globals: std::ptr::null_mut(),
                 driver_object: std::ptr::null_mut(),
@@ -214,6 +218,10 @@ impl Framework {
 
     /// WdfVersionUnbind.
     pub fn unbind(&self) {
+        // FxDriver::Dispose waits for its dispose list (fxdriver.cpp).
+        world::current().wait(self.disposing_key(), || {
+            self.disposing.load(Ordering::SeqCst) == 0
+        });
         etw::expect_unregistered(&self.node);
         let (driver, globals) = {
             let mut client = lock(&self.client);
@@ -252,8 +260,20 @@ impl Framework {
     }
 
     fn object(&self, handle: Handle, wanted: &str) -> Arc<Object> {
+        self.find(handle, wanted, |object| {
+            !object.deleted.load(Ordering::SeqCst)
+        })
+    }
+
+    /// As [`Framework::object`]; also one that is deleted and still referenced.
+    fn memory_of(&self, handle: Handle, wanted: &str) -> Arc<Object> {
+        self.find(handle, wanted, |_| true)
+    }
+
+    fn find(&self, handle: Handle, wanted: &str, fits: impl Fn(&Object) -> bool) -> Arc<Object> {
         lock(&self.objects)
             .get(&handle)
+            .filter(|object| fits(object))
             .cloned()
             .unwrap_or_else(|| {
                 let removed = lock(&self.removed).contains(&handle);
@@ -308,6 +328,8 @@ impl Framework {
             cleanup: attributes.map_or(std::ptr::null(), |a| a.EvtCleanupCallback),
             destroy: attributes.map_or(std::ptr::null(), |a| a.EvtDestroyCallback),
             contexts: Mutex::default(),
+            references: AtomicUsize::new(1),
+            deleted: AtomicBool::new(false),
         };
         if let Some(info) = attributes
             .map(|a| a.ContextTypeInfo)
@@ -362,7 +384,7 @@ impl Framework {
 
     /// WdfObjectGetTypedContextWorker.
     fn context(&self, handle: Handle, info: *const WDF_OBJECT_CONTEXT_TYPE_INFO) -> *mut u8 {
-        let object = self.object(handle, "an object with a context");
+        let object = self.memory_of(handle, "an object with a context");
         // SAFETY: a context type of the client's, a static.
         let unique = unsafe { (*info).UniqueType };
         lock(&object.contexts)
@@ -381,7 +403,8 @@ impl Framework {
         objects.cloned().collect()
     }
 
-    /// Deletes an object and what hangs on it: all cleanup callbacks, then all destroy callbacks (facts 19).
+    /// Deletes an object and what hangs on it: all cleanup callbacks, then all destroy callbacks (facts 19), but for those of
+    /// objects that the driver has referenced. No object has a reference on its parent or on a child of its own.
     fn delete(&self, handle: Handle) {
         self.delete_all([handle]);
     }
@@ -398,15 +421,62 @@ impl Framework {
             self.callback(object.cleanup, object.handle, "EvtCleanupCallback");
         }
         for object in &tree {
-            self.callback(object.destroy, object.handle, "EvtDestroyCallback");
-            lock(&self.objects).remove(&object.handle);
             if let Some(parent) = object.parent {
                 lock(&self.family).remove(&(parent, object.handle));
             }
-            for (_, block) in lock(&object.contexts).drain(..) {
-                pool::free(block);
-            }
+            object.deleted.store(true, Ordering::SeqCst);
+            self.release(object);
         }
+    }
+
+    /// A reference goes, and with the last one the object. One that is destroyed at PASSIVE_LEVEL alone waits for a thread of
+    /// the framework's (fxobject.cpp FxObject::FinalRelease; of the kinds that are so, fxdevicebase.cpp).
+    fn release(&self, object: &Arc<Object>) {
+        if object.references.fetch_sub(1, Ordering::SeqCst) != 1 {
+            return;
+        }
+        let passive = matches!(object.body, Body::Device(_));
+        if !passive || world::current().irql() == irql::PASSIVE {
+            return self.destroy(object);
+        }
+        self.disposing.fetch_add(1, Ordering::SeqCst);
+        let (fx, object) = (self.me(), Arc::clone(object));
+        let job = move || {
+            fx.destroy(&object);
+            fx.disposing.fetch_sub(1, Ordering::SeqCst);
+            fx.world.wake(fx.disposing_key());
+        };
+        self.world
+            .spawn("dispose list", irql::PASSIVE, Box::new(job));
+    }
+
+    fn destroy(&self, object: &Object) {
+        self.callback(object.destroy, object.handle, "EvtDestroyCallback");
+        lock(&self.objects).remove(&object.handle);
+        for (_, block) in lock(&object.contexts).drain(..) {
+            pool::free(block);
+        }
+    }
+
+    fn disposing_key(&self) -> usize {
+        (&raw const self.disposing) as usize
+    }
+
+    /// WdfObjectReferenceActual.
+    fn reference(&self, handle: Handle) {
+        let object = self.memory_of(handle, "an object");
+        object.references.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// WdfObjectDereferenceActual.
+    fn dereference(&self, handle: Handle) {
+        let object = self.memory_of(handle, "an object");
+        let own = usize::from(!object.deleted.load(Ordering::SeqCst));
+        if object.references.load(Ordering::SeqCst) <= own {
+            let found = format!("{} {handle:#x} was not referenced", object.body.kind());
+            rules::broken(&rules::HANDLE, &found);
+        }
+        self.release(&object);
     }
 
     /// A device's removal begins to delete it and what is below it.
@@ -468,8 +538,11 @@ impl Framework {
     pub fn live_objects(&self) -> Vec<String> {
         lock(&self.objects)
             .values()
-            .map(|o| format!("{} {:#x}", o.body.kind(), o.handle))
-            .chain(lock(&self.referenced).iter().cloned())
+            .map(|o| {
+                let deleted = o.deleted.load(Ordering::SeqCst);
+                let referenced = if deleted { ", referenced" } else { "" };
+                format!("{} {:#x}{referenced}", o.body.kind(), o.handle)
+            })
             .collect()
     }
 
