@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::abi::{
     DEVICE_OBJECT, DRIVER_OBJECT, IRP, Status, UNICODE_STRING, WDF_BIND_INFO, WDF_DRIVER_GLOBALS,
-    read_unicode, status,
+    irql, read_unicode, status,
 };
 use crate::fx::Framework;
 use crate::{etw, io, pool, rules, rundown, world};
@@ -27,6 +27,7 @@ fn ntoskrnl(symbol: &str) -> Option<*const c_void> {
         "memset" => set_memory as *const c_void,
         "memcmp" => compare_memory as *const c_void,
         "RtlCopyUnicodeString" => copy_unicode_string as *const c_void,
+        "IofCallDriver" => call_driver as *const c_void,
         "IofCompleteRequest" => complete_request as *const c_void,
         "IoInvalidateDeviceRelations" => invalidate_relations as *const c_void,
         "KeBugCheckEx" => bug_check as *const c_void,
@@ -90,6 +91,17 @@ unsafe extern "win64" fn complete_request(irp: *mut IRP, _priority_boost: i8) {
         io::expect_proof(irp, || unsafe { (*irp).IoStatus.Anonymous.Status });
         io::complete_request(irp);
     });
+}
+
+unsafe extern "win64" fn call_driver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    let thread = world::current();
+    thread.in_call(&thread.node(), "IofCallDriver", || {
+        if thread.irql() > irql::DISPATCH {
+            let found = format!("IofCallDriver at IRQL {}", thread.irql());
+            rules::broken(&rules::IRQL_TOO_HIGH, &found);
+        }
+        io::call_driver(device, irp)
+    })
 }
 
 /// IoInvalidateDeviceRelations: the PnP manager asks the bus driver of a PDO anew, later. Here it is noted.

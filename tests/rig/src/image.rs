@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use object::LittleEndian as LE;
 use object::pe;
@@ -90,7 +90,7 @@ pub struct Image {
     entry: usize,
 }
 
-static MAPPED: Mutex<Vec<(usize, usize, String)>> = Mutex::new(Vec::new());
+static MAPPED: Mutex<Vec<(usize, usize, String, Arc<str>)>> = Mutex::new(Vec::new());
 
 /// Sections that may be paged out: where each begins, its size and its protection.
 static PAGEABLE: Mutex<Vec<(usize, usize, i32)>> = Mutex::new(Vec::new());
@@ -129,10 +129,22 @@ pub fn page_in(address: usize) -> bool {
 /// "resvflt.sys+0x1234 (node A)" for an address inside a mapped image.
 pub fn describe(address: usize) -> Option<String> {
     let mapped = MAPPED.try_lock().ok()?;
-    let (base, _, name) = mapped
+    let (base, _, name, _) = mapped
         .iter()
-        .find(|(base, size, _)| (*base..base + size).contains(&address))?;
+        .find(|(base, size, ..)| (*base..base + size).contains(&address))?;
     Some(format!("{name}+{:#x}", address - base))
+}
+
+/// The node whose image has code or data at `address`.
+pub fn node_of(address: usize) -> Option<Arc<str>> {
+    let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    let covers = |(base, size, ..): &&(usize, usize, String, Arc<str>)| {
+        (*base..base + size).contains(&address)
+    };
+    mapped
+        .iter()
+        .find(covers)
+        .map(|(.., node)| Arc::clone(node))
 }
 
 /// The driver that this project builds: what RESVFLT_SYS names, else `target/package/resvflt.sys`.
@@ -197,6 +209,7 @@ impl Image {
             image.base,
             image.size,
             format!("{name} (node {node})"),
+            node.into(),
         ));
         Ok(image)
     }

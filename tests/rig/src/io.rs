@@ -12,7 +12,7 @@ use crate::abi::{
     IO_STACK_LOCATION, IRP, Status, control, irql, major, status,
 };
 use crate::fx::Framework;
-use crate::{pool, rules, world};
+use crate::{image, pool, rules, world};
 
 /// How a caller's IRP ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,12 +90,59 @@ struct Record {
     proofs: Vec<Arc<AtomicBool>>,
     from_32_bit: bool,
     arrived: Vec<u8>,
+    /// Calls of dispatch routines, with the location that each was called for.
+    calls: Vec<(i8, Arc<DispatchCall>)>,
+    /// The SRB as its sender sent it, and whether it came to a port.
+    sent: Option<(Vec<u8>, Arc<AtomicBool>)>,
+    given: Option<Given>,
     owner: Weak<Framework>,
     node: String,
 }
 
 // SAFETY: the pointer is only an address; it is freed once, under the table's lock.
 unsafe impl Send for Record {}
+
+/// A call of a dispatch routine: what it returned, and whether its location was marked pending when the IRP's completion
+/// came by, and with which status. Either can be known first.
+#[derive(Default)]
+struct DispatchCall(Mutex<(Option<Status>, Option<(bool, Status)>)>);
+
+impl DispatchCall {
+    fn note(
+        &self,
+        irp: *mut IRP,
+        change: impl FnOnce(&mut (Option<Status>, Option<(bool, Status)>)),
+    ) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut known);
+        let found = match *known {
+            (None, _) | (Some(status::PENDING), None | Some((true, _))) => return,
+            (Some(returned), Some((false, status))) if returned == status => return,
+            (Some(returned), None) => {
+                format!("returned {returned:#010x}, but the IRP is not complete")
+            }
+            (Some(returned), Some((false, status))) => format!(
+                "returned {returned:#010x}, completed with {status:#010x} and not marked pending"
+            ),
+            (Some(returned), Some((true, _))) => {
+                format!("returned {returned:#010x} for what it marked pending")
+            }
+        };
+        drop(known);
+        rules::broken(&rules::DISPATCH_STATUS, &format!("IRP {irp:p}: {found}"));
+    }
+}
+
+/// What a port gave back with an SRB.
+#[derive(Clone)]
+struct Given {
+    irp: Vec<u8>,
+    srb: Vec<u8>,
+    pending: bool,
+    irql: u8,
+    /// It came to whom it was given.
+    back: Arc<AtomicBool>,
+}
 
 static IRPS: LazyLock<Mutex<HashMap<usize, Record>>> = LazyLock::new(Mutex::default);
 
@@ -118,6 +165,9 @@ pub fn allocate_irp(node: &str, stack_size: i8) -> *mut IRP {
         proofs: Vec::new(),
         from_32_bit: false,
         arrived: Vec::new(),
+        calls: Vec::new(),
+        sent: None,
+        given: None,
         owner: Weak::new(),
         node: node.into(),
     };
@@ -136,6 +186,7 @@ pub fn reuse_irp(irp: *mut IRP) {
     initialize_irp(irp, size, stack_size);
     if let Some(record) = irps().get_mut(&(irp as usize)) {
         record.completed = false;
+        record.calls.clear();
     }
 }
 
@@ -328,8 +379,15 @@ pub fn call_driver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
     // SAFETY: the table was filled by `set_dispatch`.
     let routine: Dispatch =
         unsafe { std::mem::transmute(routine.unwrap_or_else(|| unreachable!("filled"))) };
+    let call = Arc::new(DispatchCall::default());
+    let number = fields.CurrentLocation;
+    if let Some(record) = irps().get_mut(&(irp as usize)) {
+        record.calls.push((number, Arc::clone(&call)));
+    }
     // SAFETY: a dispatch routine takes the device and the IRP that it now owns.
-    unsafe { routine(device, irp) }
+    let returned = unsafe { routine(device, irp) };
+    call.note(irp, |known| known.0 = Some(returned));
+    returned
 }
 
 /// IoCallDriver on an IRP whose next location is ready; waits until it is back. Whoever called completes it again.
@@ -357,13 +415,14 @@ unsafe extern "win64" fn taken_back_to(
 pub fn complete_request(irp: *mut IRP) {
     check_completion(irp);
     // SAFETY: the caller owns the IRP, and it is live (else the touch faults and is reported).
-    let (stack_count, completed) = unsafe { ((*irp).StackCount, (*irp).IoStatus.Anonymous.Status) };
+    let stack_count = unsafe { (*irp).StackCount };
     loop {
-        let location = current_location(irp);
-        skip_current_location(irp);
-        // SAFETY: `location` is one of the IRP's own.
-        let done = unsafe { *location };
+        // SAFETY: as above; plain data in a union. A completion routine may have changed the status.
+        let (number, completed) =
+            unsafe { ((*irp).CurrentLocation, (*irp).IoStatus.Anonymous.Status) };
+        let done = leave_location(irp);
         let pending = done.Control & control::PENDING_RETURNED != 0;
+        note_left(irp, number, (pending, completed));
         // SAFETY: as above.
         let (beyond, cancelled) = unsafe {
             (*irp).PendingReturned = pending;
@@ -388,10 +447,10 @@ pub fn complete_request(irp: *mut IRP) {
                 // SAFETY: not beyond: the current location is one of the IRP's own.
                 unsafe { (*current_location(irp)).DeviceObject }
             };
-            // SAFETY: stored by `set_completion_routine`.
+            // SAFETY: stored by `set_completion_routine`, or by a driver that has done the same.
             let routine: CompletionRoutine = unsafe { std::mem::transmute(routine) };
-            // SAFETY: called as IoCompleteRequest does.
-            if unsafe { routine(device, irp, done.Context) } == status::MORE_PROCESSING_REQUIRED {
+            if call_routine(routine, device, irp, done.Context) == status::MORE_PROCESSING_REQUIRED
+            {
                 taken_back(irp);
                 return;
             }
@@ -403,6 +462,57 @@ pub fn complete_request(irp: *mut IRP) {
         }
     }
     finish_caller(irp);
+}
+
+/// The next location becomes the current one; gives what was in the one that is left, and clears it as
+/// IoCompleteRequest does (ZeroIrpStackLocation): whoever looks into it afterwards finds nothing.
+fn leave_location(irp: *mut IRP) -> IO_STACK_LOCATION {
+    let location = current_location(irp);
+    skip_current_location(irp);
+    // SAFETY: `location` is one of the IRP's own.
+    let done = unsafe { *location };
+    // SAFETY: as above; plain data.
+    unsafe {
+        (*location).MinorFunction = 0;
+        (*location).Flags = 0;
+        (*location).Control = 0;
+        (*location).FileObject = null_mut();
+        *ioctl_parameters(location) = std::mem::zeroed();
+    }
+    done
+}
+
+/// Tells the calls of dispatch routines that were made for this location how it was left.
+fn note_left(irp: *mut IRP, number: i8, left: (bool, Status)) {
+    let calls: Vec<_> = match irps().get_mut(&(irp as usize)) {
+        Some(record) => record
+            .calls
+            .extract_if(.., |(of, _)| *of == number)
+            .collect(),
+        None => Vec::new(),
+    };
+    for (_, call) in calls {
+        call.note(irp, |known| known.1 = Some(left));
+    }
+}
+
+/// Calls a completion routine, as IoCompleteRequest does: one of a mapped image as that node's driver.
+fn call_routine(
+    routine: CompletionRoutine,
+    device: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+    context: *mut c_void,
+) -> Status {
+    // SAFETY: the routine and its context are what the driver set.
+    let call = || unsafe { routine(device, irp, context) };
+    let Some(node) = image::node_of(routine as usize) else {
+        return call();
+    };
+    let thread = world::current();
+    let outer = thread.set_node(node);
+    let result = thread.into_driver("IoCompletion", call);
+    thread.set_node(outer);
+    result
 }
 
 /// A completion routine has stopped the completion: the IRP is its driver's again, to be completed once more.
@@ -560,29 +670,191 @@ pub fn note_arrival(irp: *mut IRP) {
 /// Compares a foreign IRP with what arrived at the filter: below, all must be as it was, but for the location's device
 /// (IoCallDriver's), and for what a cancel on another thread says of itself. CREATE is the one that the framework passes on another way (facts 2). The driver right below the
 /// filter asks, once: what it does to the IRP is its own business.
-pub fn check_foreign(irp: *mut IRP) {
+///
+/// An SRB's IRP may come in the next location, a copy of the one that it arrived in, with a completion routine: then true.
+pub fn check_foreign(irp: *mut IRP) -> bool {
     let Some(arrived) = irps()
         .get_mut(&(irp as usize))
         .map(|record| std::mem::take(&mut record.arrived))
     else {
-        return;
+        return false;
     };
     if arrived.is_empty() {
-        return;
+        return false;
     }
     let now = snapshot(irp);
-    let device = current_location(irp) as usize - irp as usize
-        + std::mem::offset_of!(IO_STACK_LOCATION, DeviceObject);
-    let cancel = std::mem::offset_of!(IRP, Cancel);
+    let was = arrived[CURRENT_LOCATION];
+    let copied = now[CURRENT_LOCATION] == was.wrapping_sub(1);
+    let here = current_location(irp) as usize - irp as usize;
+    let mut expected = arrived;
+    if copied {
+        let there = here + LOCATION;
+        if u32::from(expected[there]) != major::IRP_MJ_SCSI {
+            let found = format!("IRP {irp:p} has a location of the filter's own");
+            rules::broken(&rules::FOREIGN_UNTOUCHED, &found);
+        }
+        expected.copy_within(there..there + LOCATION, here);
+        expected[CURRENT_LOCATION] = now[CURRENT_LOCATION];
+        let at = current_location_at(irp);
+        expected[at..at + 8].copy_from_slice(&now[at..at + 8]);
+    }
+    let own = own_fields(here, copied);
     let differs = |(at, (was, is)): (usize, (&u8, &u8))| {
-        was != is && at != cancel && !(device..device + 8).contains(&at)
+        was != is
+            && at != std::mem::offset_of!(IRP, Cancel)
+            && !own.iter().any(|own| own.contains(&at))
     };
-    if let Some(at) = arrived.iter().zip(&now).enumerate().position(differs) {
+    if let Some(at) = expected.iter().zip(&now).enumerate().position(differs) {
         rules::broken(
             &rules::FOREIGN_UNTOUCHED,
             &format!("IRP {irp:p} differs at byte {at}"),
         );
     }
+    copied
+}
+
+const LOCATION: usize = size_of::<IO_STACK_LOCATION>();
+const CURRENT_LOCATION: usize = std::mem::offset_of!(IRP, CurrentLocation);
+
+/// Where the IRP has the address of its current location.
+fn current_location_at(irp: *mut IRP) -> usize {
+    // SAFETY: only the field's address is taken; the IRP is live.
+    let field = unsafe {
+        &raw const (*irp)
+            .Tail
+            .Overlay
+            .Anonymous2
+            .Anonymous
+            .CurrentStackLocation
+    };
+    field as usize - irp as usize
+}
+
+/// What whoever passes an IRP on writes into the location for the driver below; where it was copied, the completion
+/// routine, too.
+fn own_fields(location: usize, copied: bool) -> Vec<std::ops::Range<usize>> {
+    let field = |at: usize, size: usize| location + at..location + at + size;
+    let mut own = vec![field(
+        std::mem::offset_of!(IO_STACK_LOCATION, DeviceObject),
+        8,
+    )];
+    if copied {
+        own.extend([
+            field(std::mem::offset_of!(IO_STACK_LOCATION, Control), 1),
+            field(
+                std::mem::offset_of!(IO_STACK_LOCATION, CompletionRoutine),
+                8,
+            ),
+            field(std::mem::offset_of!(IO_STACK_LOCATION, Context), 8),
+        ]);
+    }
+    own
+}
+
+/// Sends an SRB, whose bytes with all that it points to are `srb`, in the IRP's next location; it comes to its port before
+/// this returns.
+pub fn send_srb(device: *mut DEVICE_OBJECT, irp: *mut IRP, srb: Vec<u8>) -> Status {
+    let arrived = Arc::new(AtomicBool::new(false));
+    if let Some(record) = irps().get_mut(&(irp as usize)) {
+        record.sent = Some((srb, Arc::clone(&arrived)));
+    }
+    let returned = call_driver(device, irp);
+    if !arrived.load(Ordering::SeqCst) {
+        let found = format!("IRP {irp:p} was held up on its way down");
+        rules::broken(&rules::FOREIGN_UNTOUCHED, &found);
+    }
+    returned
+}
+
+/// Compares an SRB that has reached its port with what was sent. True if a driver in between waits for its end.
+pub fn check_sent(irp: *mut IRP, srb: &[u8]) -> bool {
+    let copied = check_foreign(irp);
+    let sent = irps()
+        .get_mut(&(irp as usize))
+        .and_then(|record| record.sent.take());
+    if let Some((sent, arrived)) = sent {
+        expect_same(irp, "the SRB on its way down", &sent, srb, &[]);
+        arrived.store(true, Ordering::SeqCst);
+    }
+    copied
+}
+
+fn expect_same(
+    irp: *mut IRP,
+    what: &str,
+    expected: &[u8],
+    found: &[u8],
+    except: &[std::ops::Range<usize>],
+) {
+    let differs = |&at: &usize| {
+        expected.get(at) != found.get(at) && !except.iter().any(|range| range.contains(&at))
+    };
+    if let Some(at) = (0..expected.len().max(found.len())).find(differs) {
+        let found = format!("IRP {irp:p}: {what} differs at byte {at}");
+        rules::broken(&rules::FOREIGN_UNTOUCHED, &found);
+    }
+}
+
+/// Completes the IRP of an SRB whose sender compares what comes back to it with what is given here; it comes back before
+/// this returns.
+pub fn give_back(irp: *mut IRP, srb: Vec<u8>) {
+    let back = Arc::new(AtomicBool::new(false));
+    // SAFETY: the caller owns the IRP.
+    let pending = unsafe { (*current_location(irp)).Control } & control::PENDING_RETURNED != 0;
+    let given = Given {
+        irp: snapshot(irp),
+        srb,
+        pending,
+        irql: world::current().irql(),
+        back: Arc::clone(&back),
+    };
+    if let Some(record) = irps().get_mut(&(irp as usize)) {
+        record.given = Some(given);
+    }
+    complete_request(irp);
+    if !back.load(Ordering::SeqCst) {
+        let found = format!("the completion of IRP {irp:p} was held up");
+        rules::broken(&rules::FOREIGN_UNTOUCHED, &found);
+    }
+}
+
+/// Compares an SRB and its IRP that have come back to their sender with what the port gave.
+pub fn check_given(irp: *mut IRP, srb: &[u8]) {
+    let Some(given) = irps()
+        .get_mut(&(irp as usize))
+        .and_then(|record| record.given.take())
+    else {
+        rules::broken(
+            &rules::FOREIGN_UNTOUCHED,
+            &format!("IRP {irp:p} did not come from its port"),
+        );
+    };
+    let now = snapshot(irp);
+    let (at, here) = (
+        current_location_at(irp),
+        current_location(irp) as usize - irp as usize,
+    );
+    // IoCompleteRequest's own, the locations that it has left, and a cancel on another thread.
+    let except = [
+        CURRENT_LOCATION..CURRENT_LOCATION + 1,
+        at..at + 8,
+        std::mem::offset_of!(IRP, PendingReturned)..std::mem::offset_of!(IRP, PendingReturned) + 1,
+        std::mem::offset_of!(IRP, Cancel)..std::mem::offset_of!(IRP, Cancel) + 1,
+        size_of::<IRP>()..here,
+    ];
+    expect_same(irp, "what came back", &given.irp, &now, &except);
+    expect_same(irp, "the SRB that came back", &given.srb, srb, &[]);
+    // SAFETY: the IRP is its sender's again.
+    let pending = unsafe { (*irp).PendingReturned };
+    let irql = world::current().irql();
+    if (pending, irql) != (given.pending, given.irql) {
+        let found = format!(
+            "IRP {irp:p} came back with PendingReturned {pending} at IRQL {irql}, given with {} at {}",
+            given.pending, given.irql
+        );
+        rules::broken(&rules::FOREIGN_UNTOUCHED, &found);
+    }
+    given.back.store(true, Ordering::SeqCst);
 }
 
 fn snapshot(irp: *mut IRP) -> Vec<u8> {
