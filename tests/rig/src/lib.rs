@@ -42,6 +42,7 @@ pub mod reserve6;
 pub mod rules;
 mod rundown;
 pub mod scenario;
+pub mod srb;
 pub mod step;
 pub mod storm;
 pub mod stress;
