@@ -290,7 +290,7 @@ fn perform(nodes: &[(Node, Stack)], act: &Act) -> Step {
                 cdb: seen.cdb,
                 outcome,
             }),
-            Answer::Raw { .. } => None,
+            Answer::Raw { .. } | Answer::Srb { .. } => None,
         });
     Step {
         node: act.node,

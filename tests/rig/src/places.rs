@@ -247,6 +247,7 @@ impl Row {
         match (self.commands.first().map(|seen| seen.via), self.foreign) {
             (Some(Via::PassThrough(minor)), _) => ("pass-through", Some(minor)),
             (Some(Via::Srb(minor)), _) => ("SRB", Some(minor)),
+            (Some(Via::Function(_)), _) => ("SRB", None),
             (None, Some(minor)) => ("as it was", Some(minor)),
             (None, None) => ("not at all", None),
         }

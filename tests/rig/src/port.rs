@@ -1,6 +1,6 @@
 //! A port driver: the device at the bottom of a disk's stack. It checks a SCSI pass-through as the port drivers do,
-//! has a disk execute it, and answers in the shape that its [`Kind`] gives. Everything else that reaches it is
-//! foreign to the filter, and must come exactly as the caller sent it.
+//! has a disk execute it, and answers in the shape that its [`Kind`] gives; and so with an SRB, which must come exactly as
+//! it was sent. Everything else that reaches it is foreign to the filter, and must come exactly as the caller sent it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,8 @@ use crate::abi::{
     SCSI_PASS_THROUGH32, Status, irql, major, status,
 };
 use crate::disk::logical_unit::LogicalUnit;
-use crate::disk::{Disk, Outcome};
+use crate::disk::{Data, Disk, Outcome, TaskManagement};
+use crate::srb::{self, Srb, Transfer, srb_status};
 use crate::world::{self, World};
 use crate::{io, pool, rules};
 
@@ -38,6 +39,32 @@ pub enum Answer {
         /// Sense bytes to write behind it.
         sense: Vec<u8>,
     },
+    /// These values of an SRB and its IRP. For a pass-through, which has no SrbStatus, the others.
+    Srb {
+        /// SrbStatus, with the bits beside it.
+        srb_status: u8,
+        /// ScsiStatus.
+        scsi_status: u8,
+        /// Sense bytes for the SRB's buffer.
+        sense: Vec<u8>,
+        /// NTSTATUS of the IRP.
+        status: Status,
+        /// Information of the IRP.
+        information: usize,
+    },
+}
+
+impl Answer {
+    /// An SRB's end with these words, the NTSTATUS that goes with them, and no data.
+    pub fn srb(srb_status: u8, scsi_status: u8, sense: &[u8]) -> Self {
+        Self::Srb {
+            srb_status,
+            scsi_status,
+            sense: sense.into(),
+            status: srb::status_beside(srb_status),
+            information: 0,
+        }
+    }
 }
 
 /// The port drivers that the rig has by name; [`Port::act_as`] makes a port one of them.
@@ -97,16 +124,8 @@ pub enum Via {
     PassThrough(u8),
     /// IRP_MJ_SCSI.
     Srb(u8),
-}
-
-/// A SCSI request block. Only class driver and port look into it, and both are the rig's, so it has no layout.
-pub struct Srb {
-    /// The command.
-    pub cdb: Vec<u8>,
-    /// TimeOutValue, in seconds.
-    pub timeout: u32,
-    /// How it ended.
-    pub answer: Option<Answer>,
+    /// IRP_MJ_SCSI, an SRB of this SRB_FUNCTION_*, which is not to execute a command.
+    Function(u32),
 }
 
 /// One command as the port saw it.
@@ -120,6 +139,8 @@ pub struct Seen {
     pub timeout: u32,
     /// What it was answered.
     pub answer: Answer,
+    /// A driver in between waits for its end, in a stack location of its own.
+    pub watched: bool,
 }
 
 impl Seen {
@@ -129,6 +150,7 @@ impl Seen {
             Answer::Target(Outcome::Status { status, .. }) => Some(*status),
             Answer::Target(_) => None,
             Answer::Raw { scsi_status, .. } => *scsi_status,
+            Answer::Srb { scsi_status, .. } => Some(*scsi_status),
         }
     }
 }
@@ -153,6 +175,18 @@ struct Out {
     cancelable: bool,
 }
 
+/// An SRB that is out.
+#[derive(Clone, Copy)]
+struct SrbOut {
+    send: u64,
+    srb: Srb,
+    minor: u8,
+    watched: bool,
+}
+
+// SAFETY: the block is its sender's, which leaves it alone while the port has it.
+unsafe impl Send for SrbOut {}
+
 struct State {
     kind: Kind,
     shape: Shape,
@@ -160,6 +194,7 @@ struct State {
     cancel: Cancel,
     /// The pass-throughs that are out.
     out: HashMap<usize, Out>,
+    srbs: HashMap<usize, SrbOut>,
     sends: u64,
     /// Pass-throughs that came without a cancel asked for on their way.
     wanted: u64,
@@ -203,6 +238,7 @@ impl Port {
                     timing: Timing::Later,
                     cancel: Cancel::Honoured,
                     out: HashMap::new(),
+                    srbs: HashMap::new(),
                     sends: 0,
                     wanted: 0,
                     proven: Vec::new(),
@@ -269,14 +305,22 @@ impl Port {
         self.state().out.len()
     }
 
-    /// The pass-throughs that are out: their IRPs, and the number of each send.
-    fn all_out(&self) -> Vec<(usize, u64)> {
-        let state = self.state();
-        let out = state.out.iter();
-        out.map(|(&irp, out)| (irp, out.send)).collect()
+    /// How many SRBs are out.
+    pub fn srbs_out(&self) -> usize {
+        self.state().srbs.len()
     }
 
-    /// Ends all pass-throughs that are out, as if their time had come.
+    /// What is out: the IRPs, and the number of each send.
+    fn all_out(&self) -> Vec<(usize, u64)> {
+        let state = self.state();
+        let out = state.out.iter().map(|(&irp, out)| (irp, out.send));
+        let srbs = state.srbs.iter().map(|(&irp, out)| (irp, out.send));
+        let mut all: Vec<_> = out.chain(srbs).collect();
+        all.sort_unstable_by_key(|&(_, send)| send);
+        all
+    }
+
+    /// Ends all that is out, in the order in which it came, as if its time had come.
     pub fn release(self: &Arc<Self>) {
         for (irp, send) in self.all_out() {
             self.finish_later(irp, send);
@@ -337,11 +381,12 @@ impl Port {
             self.state().pnp.push((code, minor));
             return finish(irp, status::SUCCESS, 0);
         }
-        io::check_foreign(irp);
-        // The class driver's model sends one in no other IRP.
-        if u32::from(code) == major::IRP_MJ_SCSI && io::wants_information_zero(irp) {
-            return self.srb(irp, minor);
+        // SAFETY: a live IRP in this device's location.
+        let srb = Srb::at(unsafe { *io::srb_parameter(location) });
+        if let Some(srb) = srb.filter(|_| u32::from(code) == major::IRP_MJ_SCSI) {
+            return self.srb(irp, minor, srb);
         }
+        io::check_foreign(irp);
         self.state().foreign.push((
             code,
             minor,
@@ -417,21 +462,134 @@ impl Port {
         status::PENDING
     }
 
-    /// The class driver's own command; answered at once, where a port driver would take its time.
-    fn srb(&self, irp: *mut IRP, minor: u8) -> Status {
-        // SAFETY: a live IRP of IRP_MJ_SCSI in this device's location.
-        let srb = unsafe { *io::srb_parameter(io::current_location(irp)) };
-        // SAFETY: the class driver's, which waits for the IRP.
-        let srb = unsafe { &mut *srb.cast::<Srb>() };
-        let answer = self.ask(Via::Srb(minor), &srb.cdb, srb.timeout);
-        let good = matches!(&answer, Answer::Target(outcome) if outcome.status() == Some(0));
-        srb.answer = Some(answer);
-        let status = if good {
-            status::SUCCESS
-        } else {
-            status::IO_DEVICE_ERROR
+    /// An SRB: its life is that of a pass-through, but that no cancel ends it.
+    fn srb(self: &Arc<Self>, irp: *mut IRP, minor: u8, srb: Srb) -> Status {
+        let watched = io::check_sent(irp, &srb.image());
+        let timing = self.state().timing;
+        let mut out = SrbOut {
+            send: 0,
+            srb,
+            minor,
+            watched,
         };
-        finish(irp, status, 0)
+        if timing == Timing::Inline {
+            let answer = self.ask_srb(out);
+            world::current().point();
+            return self.put_srb(irp, out, &answer);
+        }
+        io::mark_pending(irp);
+        let send = {
+            let mut state = self.state();
+            state.sends += 1;
+            out.send = state.sends;
+            state.srbs.insert(irp as usize, out);
+            out.send
+        };
+        match timing {
+            Timing::Later => self.finish_later(irp as usize, send),
+            Timing::Slow => self.finish_slowly(irp as usize, send),
+            Timing::Inline | Timing::Never => {}
+        }
+        status::PENDING
+    }
+
+    /// What becomes of an SRB.
+    fn ask_srb(&self, out: SrbOut) -> Answer {
+        let SrbOut {
+            srb,
+            minor,
+            watched,
+            ..
+        } = out;
+        let (function, cdb) = (srb.function(), srb.cdb());
+        let via = if function == srb::function::EXECUTE_SCSI {
+            Via::Srb(minor)
+        } else {
+            Via::Function(function)
+        };
+        let transfer = srb.transfer();
+        let execute = || match function {
+            srb::function::EXECUTE_SCSI => {
+                let data = match &transfer {
+                    Transfer::None => Data::None,
+                    Transfer::In(room) => Data::In(*room),
+                    Transfer::Out(bytes) => Data::Out(bytes),
+                };
+                let time = Duration::from_secs(srb.timeout().into());
+                self.disk.transfer(&cdb, data, time)
+            }
+            srb::function::RESET_LOGICAL_UNIT => self.manage(TaskManagement::LogicalUnitReset),
+            srb::function::RESET_DEVICE | srb::function::RESET_BUS => {
+                self.manage(TaskManagement::TargetWarmReset)
+            }
+            _ => Outcome::good(Vec::new()),
+        };
+        self.answer(via, &cdb, srb.timeout(), watched, execute)
+    }
+
+    fn manage(&self, function: TaskManagement) -> Outcome {
+        match self.disk.manage(function) {
+            Ok(()) => Outcome::good(Vec::new()),
+            Err(_) => Outcome::Gone,
+        }
+    }
+
+    /// Writes an answer into an SRB, and completes its IRP.
+    fn put_srb(&self, irp: *mut IRP, out: SrbOut, answer: &Answer) -> Status {
+        let end = SrbEnd::of(answer, self.state().shape);
+        let srb = out.srb;
+        let (buffer, room) = srb.data();
+        let length = match srb.transfer() {
+            Transfer::In(_) => {
+                let length = end.data.len().min(room);
+                // SAFETY: the data buffer has that much room.
+                unsafe { std::ptr::copy_nonoverlapping(end.data.as_ptr(), buffer, length) };
+                length
+            }
+            _ if srb_status::of(end.srb_status) == srb_status::SUCCESS => room,
+            _ => 0,
+        };
+        srb.set_data_length(length);
+        if let Some(scsi_status) = end.scsi_status {
+            srb.set_scsi_status(scsi_status);
+        }
+        if !end.sense.is_empty() {
+            srb.set_sense(&end.sense);
+        }
+        srb.set_srb_status(end.srb_status);
+        // SAFETY: the IRP is the port's until it is completed.
+        unsafe {
+            (*irp).IoStatus.Anonymous.Status = end.status;
+            (*irp).IoStatus.Information = end.information.unwrap_or(length);
+        }
+        io::give_back(irp, srb.image());
+        end.status
+    }
+
+    /// As [`Port::run`], of an SRB.
+    fn run_srb(&self, irp: *mut IRP, send: u64) {
+        let thread = world::current();
+        let out = self.state().srbs.get(&(irp as usize)).copied();
+        let Some(out) = out.filter(|out| out.send == send) else {
+            return;
+        };
+        let answer = self.ask_srb(out);
+        thread.point();
+        // It may have been ended by somebody else meanwhile.
+        let ours = {
+            let mut state = self.state();
+            let there = state.srbs.get(&(irp as usize));
+            let ours = there.is_some_and(|out| out.send == send);
+            if ours {
+                state.srbs.remove(&(irp as usize));
+            }
+            ours
+        };
+        if ours {
+            thread.at_irql(irql::DISPATCH, "the port's DPC", || {
+                self.put_srb(irp, out, &answer)
+            });
+        }
     }
 
     /// A caller's own pass-through, which the filter lets pass: one that moves no data.
@@ -480,7 +638,7 @@ impl Port {
         let thread = world::current();
         let now = |state: &State| state.out.get(&irp).filter(|out| out.send == send).copied();
         let Some(out) = now(&self.state()) else {
-            return;
+            return self.run_srb(irp as *mut IRP, send);
         };
         let answer = self.execute(Via::PassThrough(SCSI_CLASS), &out.request);
         thread.point();
@@ -523,18 +681,30 @@ impl Port {
     }
 
     fn ask(&self, via: Via, cdb: &[u8], timeout: u32) -> Answer {
+        let execute = || self.disk.execute(cdb, Duration::from_secs(timeout.into()));
+        self.answer(via, cdb, timeout, false, execute)
+    }
+
+    /// What is said to a command: what was put down for it, else what the disk says.
+    fn answer(
+        &self,
+        via: Via,
+        cdb: &[u8],
+        timeout: u32,
+        watched: bool,
+        execute: impl FnOnce() -> Outcome,
+    ) -> Answer {
         let said = {
             let mut state = self.state();
             state.script.pop_front().or_else(|| state.repeated.clone())
         };
-        let answer = said.unwrap_or_else(|| {
-            Answer::Target(self.disk.execute(cdb, Duration::from_secs(timeout.into())))
-        });
+        let answer = said.unwrap_or_else(|| Answer::Target(execute()));
         let seen = Seen {
             via,
             cdb: cdb.into(),
             timeout,
             answer: answer.clone(),
+            watched,
         };
         self.state().seen.push(seen);
         answer
@@ -574,6 +744,15 @@ impl Port {
                 let sent = sense.len().min(room - header);
                 (nt, header + sent, Some(*status), &sense[..])
             }
+            Answer::Srb {
+                status,
+                scsi_status,
+                sense,
+                ..
+            } => {
+                let sent = sense.len().min(room - header);
+                (*status, header + sent, Some(*scsi_status), &sense[..])
+            }
             Answer::Target(Outcome::TimedOut) => (status::IO_TIMEOUT, unreached, zero, &[][..]),
             Answer::Target(Outcome::Gone) => (status::NO_SUCH_DEVICE, unreached, zero, &[][..]),
         };
@@ -612,6 +791,93 @@ impl Drop for Port {
 /// other out (SPC-2 5.5.1).
 pub fn two_paths(unit: &LogicalUnit, initiator: &str) -> [Arc<dyn Disk>; 2] {
     [(); 2].map(|()| Arc::new(unit.connect(initiator)) as Arc<dyn Disk>)
+}
+
+/// How an SRB ends.
+struct SrbEnd {
+    srb_status: u8,
+    scsi_status: Option<u8>,
+    sense: Vec<u8>,
+    data: Vec<u8>,
+    status: Status,
+    /// `None`: as much data as was moved.
+    information: Option<usize>,
+}
+
+impl SrbEnd {
+    fn of(answer: &Answer, shape: Shape) -> Self {
+        let plain = |srb_status| Self {
+            srb_status,
+            scsi_status: None,
+            sense: Vec::new(),
+            data: Vec::new(),
+            status: srb::status_beside(srb_status),
+            information: None,
+        };
+        match answer {
+            Answer::Target(Outcome::Status {
+                status: 0x00, data, ..
+            }) => Self {
+                scsi_status: Some(0x00),
+                data: data.clone(),
+                ..plain(srb_status::SUCCESS)
+            },
+            Answer::Target(Outcome::Status { status, sense, .. }) => Self {
+                scsi_status: Some(*status),
+                sense: sense.clone(),
+                ..plain(Self::error(sense, shape))
+            },
+            Answer::Target(Outcome::TimedOut) => plain(srb_status::TIMEOUT),
+            Answer::Target(Outcome::Gone) => plain(srb_status::NO_DEVICE),
+            Answer::Srb {
+                srb_status,
+                scsi_status,
+                sense,
+                status,
+                information,
+            } => Self {
+                scsi_status: Some(*scsi_status),
+                sense: sense.clone(),
+                status: *status,
+                information: Some(*information),
+                ..plain(*srb_status)
+            },
+            Answer::Raw {
+                status,
+                scsi_status,
+                sense,
+                ..
+            } => {
+                let srb_status = match (*status, scsi_status) {
+                    (_, Some(1..)) => Self::error(sense, shape),
+                    (0.., _) => srb_status::SUCCESS,
+                    (status::IO_TIMEOUT, _) => srb_status::TIMEOUT,
+                    (status::CANCELLED, _) => srb_status::ABORTED,
+                    _ => srb_status::INTERNAL_ERROR,
+                };
+                Self {
+                    scsi_status: *scsi_status,
+                    sense: sense.clone(),
+                    status: *status,
+                    ..plain(srb_status)
+                }
+            }
+        }
+    }
+
+    /// An error of the target's: scsiport sends nothing more until the class driver has looked at it.
+    fn error(sense: &[u8], shape: Shape) -> u8 {
+        let frozen = match shape {
+            Shape::Success => 0,
+            Shape::Error => srb_status::QUEUE_FROZEN,
+        };
+        let valid = if sense.is_empty() {
+            0
+        } else {
+            srb_status::AUTOSENSE_VALID
+        };
+        srb_status::ERROR | frozen | valid
+    }
 }
 
 /// The NTSTATUS that scsiport's shape puts beside a status byte.
