@@ -13,13 +13,15 @@ use crate::wdf::{
 };
 
 /// What the filter keeps of a disk.
+// In this order, counted: with `queries` at the beginning the dispatch callback takes a register more.
+#[repr(C)]
 pub struct Disk {
-    /// In the order in which disks were attached to.
-    number: u32,
     reservation: Reservation,
-    watching: Watching,
     /// Parallel: a query is answered while an operation waits.
     queries: Queue,
+    watching: Watching,
+    /// In the order in which disks were attached to.
+    number: u32,
 }
 
 context!(Disk);
@@ -35,10 +37,10 @@ impl Disk {
         let device = init.create::<Self>()?;
         let watch = parameters.watch;
         let disk = Self {
-            number,
             reservation: Reservation::new(&device, parameters, timeout, number)?,
-            watching: Watching::new(watch, device.below()),
             queries: device.parallel_queue()?,
+            watching: Watching::new(watch, device.below()),
+            number,
         };
         device.open(disk, watch != Watch::Off)
     }
@@ -81,12 +83,8 @@ impl Operations for Disk {
         self.watching.below()
     }
 
-    fn watched_srb_answered(&self, watched: Watched, answer: &SrbAnswer<'_>) {
+    fn srb_answered(&self, watched: Option<Watched>, answer: &SrbAnswer<'_>) {
         self.watching.answered(watched, answer, &self.reservation);
-    }
-
-    fn foreign_srb_failed(&self, answer: &SrbAnswer<'_>) {
-        self.watching.foreign_failed(answer, &self.reservation);
     }
 
     /// The one code that goes to the parallel queue is the state query.

@@ -93,6 +93,12 @@ impl State {
         self.effect(action)
     }
 
+    #[cold]
+    #[inline(never)]
+    fn tell_watched(&self, reply: Place<'_, ReservationState>) -> Told {
+        reply.put(&self.disk.get().told(&self.operation))
+    }
+
     fn mark(&mut self) -> Event {
         Event::Marked(self.in_hand.mark_cancelable(self.evt_request_cancel))
     }
@@ -290,23 +296,22 @@ impl Reservation {
         state.disk.other_sent();
     }
 
-    /// It is answered. Any IRQL up to `DISPATCH_LEVEL`.
-    pub fn other_answered(&self, watched: Watched, answer: &SrbAnswer<'_>) {
+    /// It is answered; or, with nothing, a command that changes no reservation. Any IRQL up to `DISPATCH_LEVEL`.
+    pub fn other_answered(&self, watched: Option<Watched>, answer: &SrbAnswer<'_>) {
+        let verdict = answer.verdict();
         let mut state = self.state.lock();
+        let Some(watched) = watched else {
+            return state.disk.foreign_answered(&verdict);
+        };
         let is_last_word = state.operation.other_answered();
-        state.disk.other_answered(watched, answer, is_last_word);
-    }
-
-    /// Another's command is answered that changes no reservation. Any IRQL up to `DISPATCH_LEVEL`.
-    pub fn foreign_answered(&self, answer: &SrbAnswer<'_>) {
-        self.state.lock().disk.foreign_answered(answer);
+        state.disk.other_answered(watched, &verdict, is_last_word);
     }
 
     /// Tells what this node knows of the reservation.
     pub fn tell(&self, reply: Place<'_, ReservationState>) -> Told {
         let state = self.state.lock();
         if self.watch != Watch::Off {
-            return reply.put(&state.disk.get().told(&state.operation));
+            return state.tell_watched(reply);
         }
         reply.put(state.disk.get())
     }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use scsi_reserve::{
-    Action, Event, NtStatus, Operation, Outcome, ReservationState, Retry, SrbAnswer, Watched,
+    Action, Event, NtStatus, Operation, Outcome, ReservationState, Retry, Verdict, Watched,
 };
 
 use crate::config::Parameters;
@@ -52,10 +52,9 @@ impl DiskState {
     }
 
     /// It is answered; with what the operation says of its answer.
-    pub fn other_answered(&mut self, watched: Watched, answer: &SrbAnswer<'_>, is_last_word: bool) {
-        let verdict = answer.verdict();
+    pub fn other_answered(&mut self, watched: Watched, verdict: &Verdict, is_last_word: bool) {
         let state = &mut self.state;
-        state.other_answered(watched, &verdict, is_last_word, interrupt_time);
+        state.other_answered(watched, verdict, is_last_word, interrupt_time);
         let target = verdict.target;
         trace::write(|| TraceEvent::Watched {
             disk: self.disk,
@@ -70,8 +69,9 @@ impl DiskState {
     }
 
     /// Another's command is answered that changes no reservation.
-    pub fn foreign_answered(&mut self, answer: &SrbAnswer<'_>) {
-        if let Some(target) = self.state.foreign_answered(answer, interrupt_time) {
+    pub fn foreign_answered(&mut self, verdict: &Verdict) {
+        if self.state.foreign_answered(verdict, interrupt_time) {
+            let target = verdict.target;
             trace::write(|| TraceEvent::Denied {
                 disk: self.disk,
                 scsi_status: target.scsi_status,

@@ -75,20 +75,18 @@ impl Watching {
         Look::Watched(watched)
     }
 
-    /// The answer to an SRB that is watched.
-    pub fn answered(&self, watched: Watched, answer: &SrbAnswer<'_>, reservation: &Reservation) {
-        if let Some(_there) = self.rundown.acquire() {
-            reservation.other_answered(watched, answer);
-        }
-    }
-
-    /// The answer to another one, which is no success.
-    pub fn foreign_failed(&self, answer: &SrbAnswer<'_>, reservation: &Reservation) {
+    /// The answer to an SRB that is watched, or one to another that is no success.
+    pub fn answered(
+        &self,
+        watched: Option<Watched>,
+        answer: &SrbAnswer<'_>,
+        reservation: &Reservation,
+    ) {
         if !self.started.load(Ordering::Acquire) {
             return;
         }
         if let Some(_there) = self.rundown.acquire() {
-            reservation.foreign_answered(answer);
+            reservation.other_answered(watched, answer);
         }
     }
 }

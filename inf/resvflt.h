@@ -19,9 +19,8 @@
 #define RESVFLT_HELD_BY_ANOTHER 3u
 
 /* RESVFLT_STATE.Origin */
-#define RESVFLT_NOWHERE 0u
-#define RESVFLT_OWN 1u     /* a request that the filter served */
-#define RESVFLT_WATCHED 2u /* another's SCSI request block: with the parameter Watch alone */
+#define RESVFLT_OWN 0u     /* a request that the filter served; or nothing is known */
+#define RESVFLT_WATCHED 1u /* another's SCSI request block: with the parameter Watch alone */
 
 /* RESVFLT_STATE.ScsiStatus and .SenseKey: there is none. */
 #define RESVFLT_NONE 0xFFu

@@ -64,11 +64,9 @@ pub trait Operations: Context {
     /// What SRBs go on to whose answers are looked at.
     fn below(&self) -> &Below;
 
-    /// The answer to an SRB of which [`srb_passes`](Self::srb_passes) said [`Look::Watched`].
-    fn watched_srb_answered(&self, watched: Watched, answer: &SrbAnswer<'_>);
-
-    /// The answer, not success, to an SRB of which it said [`Look::Foreign`].
-    fn foreign_srb_failed(&self, answer: &SrbAnswer<'_>);
+    /// The answer to an SRB of which [`srb_passes`](Self::srb_passes) said [`Look::Watched`], or with nothing one that is
+    /// no success and of which it said [`Look::Foreign`].
+    fn srb_answered(&self, watched: Option<Watched>, answer: &SrbAnswer<'_>);
 
     /// `EvtIoDeviceControl` of a parallel queue.
     fn evt_io_device_control(&self, request: Request, code: u32);
@@ -416,12 +414,8 @@ unsafe extern "C" fn watched_srb_is_back<C: Operations, const WATCHED: u8>(
         RELEASE => Watched::Release,
         _ => Watched::Other,
     };
-    // SAFETY: `evt_srb_dispatch` gave the context space, which `Below::send` keeps.
-    unsafe {
-        srb_is_back::<C>(irp, space, |context, answer| {
-            context.watched_srb_answered(watched, answer)
-        })
-    }
+    // SAFETY: the arguments are the routine's.
+    unsafe { srb_is_back::<C>(irp, space, Some(watched)) }
 }
 
 unsafe extern "C" fn foreign_srb_is_back<C: Operations>(
@@ -432,14 +426,10 @@ unsafe extern "C" fn foreign_srb_is_back<C: Operations>(
     // SAFETY: the SRB is back, and its IRP in this driver's location.
     let failed = unsafe { Srb::of(irp) }.is_some_and(|srb| !SrbAnswer::is_success(srb.status()));
     if failed {
-        // SAFETY: `evt_srb_dispatch` gave the context space, which `Below::send` keeps.
-        return unsafe {
-            srb_is_back::<C>(irp, space, |context, answer| {
-                context.foreign_srb_failed(answer)
-            })
-        };
+        // SAFETY: the arguments are the routine's.
+        return unsafe { srb_is_back::<C>(irp, space, None) };
     }
-    // SAFETY: as above.
+    // SAFETY: `evt_srb_dispatch` gave the context space, which `Below::send` keeps.
     if let Some(context) = unsafe { in_place::<C>(space) } {
         // SAFETY: this is the completion routine, and the context isn't used any more.
         unsafe { context.below().is_back(irp) };
@@ -456,19 +446,19 @@ unsafe extern "C" fn foreign_srb_is_back<C: Operations>(
 unsafe fn srb_is_back<C: Operations>(
     irp: PIRP,
     space: PVOID,
-    tell: impl FnOnce(&C, &SrbAnswer<'_>),
+    watched: Option<Watched>,
 ) -> NTSTATUS {
-    // SAFETY: the caller's.
+    // SAFETY: `evt_srb_dispatch` gave the context space, which `Below::send` keeps.
     let Some(context) = (unsafe { in_place::<C>(space) }) else {
         return STATUS_SUCCESS;
     };
     // SAFETY: a completed IRP's block holds a status.
     let status = NtStatus(unsafe { (*irp).IoStatus.__bindgen_anon_1.Status });
-    // SAFETY: as above.
+    // SAFETY: the SRB is back, and its IRP in this driver's location.
     if let Some(srb) = unsafe { Srb::of(irp) } {
-        // SAFETY: the SRB is back.
+        // SAFETY: as above.
         let answer = unsafe { srb.answer(status) };
-        tell(context, &answer);
+        context.srb_answered(watched, &answer);
     }
     // SAFETY: this is the completion routine, and the context isn't used any more.
     unsafe { context.below().is_back(irp) };

@@ -1,12 +1,12 @@
 //! Requests from a queue: values that must be spent.
 
 use core::marker::PhantomData;
-use core::mem::{self, ManuallyDrop};
-use core::ptr::{self, null_mut};
+use core::mem::{self, ManuallyDrop, MaybeUninit};
+use core::ptr;
 
 use scsi_reserve::state::VERSION_1_SIZE;
 use scsi_reserve::{NtStatus, ReservationState};
-use wdk_sys::{WDFREQUEST, call_unsafe_wdf_function_binding as call_unsafe};
+use wdk_sys::{PVOID, WDFREQUEST, call_unsafe_wdf_function_binding as call_unsafe};
 
 use super::object::check;
 
@@ -34,27 +34,32 @@ impl Request {
     /// version that fits. Into a buffer that is too small for any nothing is written, and the status is
     /// `STATUS_BUFFER_TOO_SMALL`.
     pub fn complete_with<T: Reply>(self, tell: impl FnOnce(Place<'_, T>) -> Told) {
-        let mut buffer = null_mut();
-        let mut length = 0;
+        let mut output = MaybeUninit::<Output>::uninit();
+        let to = output.as_mut_ptr();
+        // SAFETY: it points into `output`.
+        let buffer = unsafe { &raw mut (*to).buffer };
+        // SAFETY: as above.
+        let length = unsafe { &raw mut (*to).length };
         // SAFETY: the request is in our hands.
         let status = unsafe {
             call_unsafe!(
                 WdfRequestRetrieveOutputBuffer,
                 self.0,
                 T::LEAST,
-                &raw mut buffer,
-                &raw mut length
+                buffer,
+                length
             )
         };
         if let Err(status) = check(status) {
             return self.refuse(status);
         }
-        let Told(size) = tell(Place {
-            buffer: buffer.cast(),
-            length,
-            request: PhantomData,
+        // SAFETY: the framework gave both.
+        let output = unsafe { output.assume_init_mut() };
+        let Told = tell(Place {
+            output,
+            value: PhantomData,
         });
-        self.end(NtStatus::SUCCESS, size as u64);
+        self.end(NtStatus::SUCCESS, output.length as u64);
     }
 
     /// As [`complete`](Self::complete), for what is seldom.
@@ -86,21 +91,27 @@ impl Drop for Request {
     }
 }
 
-/// Where a request's caller waits for a value.
-pub struct Place<'a, T> {
-    buffer: *mut u8,
+/// A caller's buffer.
+struct Output {
+    buffer: PVOID,
+    /// How much there is room for, and then how much is in it.
     length: usize,
-    request: PhantomData<&'a mut T>,
 }
 
-/// What is given for a [`Place`]: the value is there, in so many bytes.
-pub struct Told(usize);
+/// Where a request's caller waits for a value.
+pub struct Place<'a, T> {
+    output: &'a mut Output,
+    value: PhantomData<T>,
+}
+
+/// What is given for a [`Place`]: the value is there.
+pub struct Told;
 
 impl<T: Reply> Place<'_, T> {
     /// Copies the value there. Any IRQL.
     pub fn put(self, value: &T) -> Told {
         let size = size_of::<T>();
-        if self.length < size {
+        if self.output.length < size {
             return self.put_older(value);
         }
         // SAFETY: the buffer has at least this size.
@@ -117,10 +128,11 @@ impl<T: Reply> Place<'_, T> {
     /// # Safety
     /// Buffer and value have at least this size.
     unsafe fn copy(self, value: &T, size: usize) -> Told {
-        let from = ptr::from_ref(value).cast::<u8>();
+        let (from, to) = (ptr::from_ref(value).cast::<u8>(), self.output.buffer.cast());
         // SAFETY: the caller's; the buffer's memory isn't paged, and bytes need no alignment.
-        unsafe { ptr::copy_nonoverlapping(from, self.buffer, size) };
-        Told(size)
+        unsafe { ptr::copy_nonoverlapping(from, to, size) };
+        self.output.length = size;
+        Told
     }
 }
 

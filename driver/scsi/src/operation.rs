@@ -224,9 +224,8 @@ pub struct Operation {
     /// The form that a new operation begins with.
     remembered: Form,
     phase: Phase,
-    /// The answer to what is out, or to what is sent next, says nothing of now: what ends reservations
-    /// happened while it was out, before the target executed it or after; or commands of others are
-    /// out.
+    /// The answer to what is out, or was out last, says nothing of now: what ends reservations happened
+    /// while it was out, before the target executed it or after, or a command of another's was out.
     overtaken: bool,
     others: Others,
     current: Current,
@@ -353,6 +352,7 @@ impl Operation {
             return self.end_stopped(stop);
         }
         self.phase = Phase::Out;
+        self.overtaken = self.others.out > 0;
         self.current.sends = self.current.sends.wrapping_add(1);
         Action::Send
     }
@@ -376,15 +376,11 @@ impl Operation {
     /// What a verdict tells apart from what to do next, a stop or not.
     #[inline(always)]
     fn note(&mut self, verdict: &Verdict) {
-        let overtaken = self.overtaken;
-        if overtaken {
-            self.overlapped();
-        }
         let current = &mut self.current;
         current.verdict = Some(*verdict);
         let is_unknown = match verdict.outcome {
             Outcome::NotExecuted => current.outcome == Outcome::Unknown,
-            _ => overtaken,
+            _ => self.overtaken,
         };
         current.outcome = if is_unknown {
             Outcome::Unknown
@@ -454,32 +450,23 @@ impl Operation {
         Action::Nothing
     }
 
-    /// An overtaken command is back. Others' that are out were out beside it.
-    #[cold]
-    #[inline(never)]
-    const fn overlapped(&mut self) {
-        self.overtaken = self.others.out > 0;
-        self.others.overlap = self.overtaken;
-    }
-
     /// Another's command that may change the reservation goes by. What is answered while it is out
     /// tells nothing.
     pub fn other_sent(&mut self) {
-        self.others.overlap |= self.others.out > 0 || self.phase == Phase::Out;
+        let is_out = self.phase == Phase::Out;
+        self.others.overlap = is_out || self.others.out > 0;
+        self.overtaken = self.others.overlap;
         self.others.out = self.others.out.wrapping_add(1);
-        self.overtaken = true;
     }
 
     /// It is answered: true if this is the target's last word, since nothing else was out meanwhile.
     #[must_use]
     pub fn other_answered(&mut self) -> bool {
-        let is_out = self.phase == Phase::Out;
-        let is_last_word = self.others.out == 1 && !self.others.overlap && !is_out;
+        // Ours was sent meanwhile if it is overtaken, and perhaps is back already.
+        let overlap = self.others.overlap || self.overtaken || self.phase == Phase::Out;
+        let is_last_word = self.others.out == 1 && !overlap;
         self.others.out = self.others.out.saturating_sub(1);
-        if self.others.out == 0 {
-            self.others.overlap = false;
-            self.overtaken = is_out;
-        }
+        self.others.overlap = overlap && self.others.out > 0;
         is_last_word
     }
 

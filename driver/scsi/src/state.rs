@@ -29,7 +29,7 @@ use crate::cdb::{Command, Form};
 use crate::ntstatus::NtStatus;
 use crate::operation::{Action, Event, Operation, Policy};
 use crate::verdict::{Outcome, Retry, SCSI_STATUS_UNTOUCHED, Target, Verdict};
-use crate::watch::{SrbAnswer, Watch, Watched};
+use crate::watch::{Watch, Watched};
 
 /// The control code that asks for a [`ReservationState`]: `CTL_CODE(0x8016, 0x816, METHOD_BUFFERED,
 /// FILE_READ_ACCESS)`.
@@ -95,12 +95,10 @@ impl Knowledge {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Origin {
-    /// Nothing is known.
-    Nowhere = 0,
-    /// The answer to a request that the filter served.
-    Own = 1,
+    /// The answer to a request that the filter served; or nothing is known.
+    Own = 0,
     /// The answer to another's SCSI request block.
-    Watched = 2,
+    Watched = 1,
 }
 
 /// One field of [`ReservationState`].
@@ -236,7 +234,7 @@ impl ReservationState {
             max_retries: policy.max_retries as u8,
             reserve10_fallback: policy.ten_byte_fallback as u8,
             watch: watch as u8,
-            origin: Origin::Nowhere as u8,
+            origin: Origin::Own as u8,
         }
     }
 
@@ -294,7 +292,7 @@ impl ReservationState {
     /// Notes that another's command passes which may change the reservation.
     pub fn other_sent(&mut self, now: impl FnOnce() -> u64) {
         self.watched = self.watched.wrapping_add(1);
-        self.learn(Knowledge::Unknown, Origin::Watched, now);
+        self.learn(Knowledge::Unknown, Origin::Own, now);
     }
 
     /// Notes its answer, and gives what is known then; with what [`Operation::other_answered`] said.
@@ -309,26 +307,22 @@ impl ReservationState {
             Some(command) if is_last_word => Knowledge::of(command, verdict.outcome),
             _ => None,
         };
-        self.learn(
-            knowledge.unwrap_or(Knowledge::Unknown),
-            Origin::Watched,
-            now,
-        );
+        match knowledge {
+            None | Some(Knowledge::Unknown) => self.learn(Knowledge::Unknown, Origin::Own, now),
+            Some(known) => self.learn(known, Origin::Watched, now),
+        }
     }
 
-    /// Notes the answer to a command that changes no reservation. What it says, if it is against the
-    /// reservation that this node was known to hold.
-    pub fn foreign_answered(
-        &mut self,
-        answer: &SrbAnswer<'_>,
-        now: impl FnOnce() -> u64,
-    ) -> Option<Target> {
-        if self.knowledge != Knowledge::HeldByUs as u32 {
-            return None;
+    /// Notes the answer to a command that changes no reservation: true if this node was known to hold the
+    /// unit, and the target says that another does, or that something happened which may have ended the
+    /// reservation.
+    pub fn foreign_answered(&mut self, verdict: &Verdict, now: impl FnOnce() -> u64) -> bool {
+        let denies = verdict.outcome == Outcome::Conflict || verdict.retry == Retry::AtOnce;
+        let denied = denies && self.knowledge == Knowledge::HeldByUs as u32;
+        if denied {
+            self.learn(Knowledge::Unknown, Origin::Own, now);
         }
-        let denies = answer.denies()?;
-        self.learn(Knowledge::Unknown, Origin::Watched, now);
-        Some(denies)
+        denied
     }
 
     /// The same as of now to somebody who asks: while a command of the filter's own is out, too, the
@@ -338,7 +332,7 @@ impl ReservationState {
         let mut told = *self;
         if operation.is_out() && told.knowledge == Knowledge::HeldByUs as u32 {
             told.knowledge = Knowledge::Unknown as u32;
-            told.origin = Origin::Nowhere as u8;
+            told.origin = Origin::Own as u8;
         }
         told
     }
@@ -400,10 +394,7 @@ impl ReservationState {
     fn learn(&mut self, knowledge: Knowledge, origin: Origin, now: impl FnOnce() -> u64) {
         if self.knowledge != knowledge as u32 {
             self.knowledge = knowledge as u32;
-            self.origin = match knowledge {
-                Knowledge::Unknown => Origin::Nowhere,
-                _ => origin,
-            } as u8;
+            self.origin = origin as u8;
             self.since = now();
         }
     }

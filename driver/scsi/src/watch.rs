@@ -6,8 +6,7 @@
 
 use crate::cdb::{Cdb, Command, Form};
 use crate::ntstatus::NtStatus;
-use crate::sense::{self, key};
-use crate::verdict::{Answer, PASS_THROUGH_LENGTH, SCSI_STATUS_UNTOUCHED, Target, Verdict, scsi};
+use crate::verdict::{Answer, PASS_THROUGH_LENGTH, SCSI_STATUS_UNTOUCHED, Verdict, scsi};
 
 /// How much of what passes is looked at: the parameter `Watch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -149,17 +148,5 @@ impl SrbAnswer<'_> {
             scsi_status,
             sense: if is_valid { self.sense } else { &[] },
         })
-    }
-
-    /// What it says against a reservation that this node holds, whatever the command: the target's word
-    /// that another holds the unit, or that something happened which may have ended the reservation.
-    #[must_use]
-    pub fn denies(&self) -> Option<Target> {
-        let target = self.verdict().target;
-        let denies = target.scsi_status == scsi::RESERVATION_CONFLICT
-            || target.scsi_status == scsi::CHECK_CONDITION
-                && target.sense_key == key::UNIT_ATTENTION
-                && sense::parse(self.sense).is_some_and(|sense| !sense.deferred);
-        denies.then_some(target)
     }
 }

@@ -392,10 +392,7 @@ fn expected(told: &Told, since: u64) -> ReservationState {
         max_retries: 4,
         reserve10_fallback: 1,
         watch: 0,
-        origin: match told.knowledge {
-            Knowledge::Unknown => Origin::Nowhere,
-            _ => Origin::Own,
-        } as u8,
+        origin: Origin::Own as u8,
     }
 }
 
@@ -615,7 +612,6 @@ fn the_header_declares_the_same_structure() {
         writeln!(source, "SAME(RESVFLT_{name} == {});", value as u32).unwrap();
     }
     for (name, value) in [
-        ("NOWHERE", Origin::Nowhere),
         ("OWN", Origin::Own),
         ("WATCHED", Origin::Watched),
     ] {
