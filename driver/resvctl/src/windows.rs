@@ -1,5 +1,9 @@
 //! Windows itself, as a [`Machine`]: the only unsafe code of the program.
 
+mod devices;
+mod registry;
+mod services;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::iter::once;
@@ -11,20 +15,11 @@ use std::ptr::{null, null_mut};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use windows_sys::Wdk::System::SystemServices::RtlGetVersion;
-use windows_sys::Win32::Devices::DeviceAndDriverInstallation::{
-    DICS_FLAG_GLOBAL, DIGCF_DEVICEINTERFACE, DIGCF_PRESENT, DIREG_DEV, GUID_DEVCLASS_DISKDRIVE,
-    HDEVINFO, SP_DEVICE_INTERFACE_DATA, SP_DEVICE_INTERFACE_DETAIL_DATA_W, SP_DEVINFO_DATA,
-    SPDRP_FRIENDLYNAME, SPDRP_LOWERFILTERS, SPDRP_UPPERFILTERS, SetupDiCreateDevRegKeyW,
-    SetupDiCreateDeviceInfoList, SetupDiDestroyDeviceInfoList, SetupDiEnumDeviceInfo,
-    SetupDiEnumDeviceInterfaces, SetupDiGetClassDevsW, SetupDiGetDeviceInstanceIdW,
-    SetupDiGetDeviceInterfaceDetailW, SetupDiGetDevicePropertyW, SetupDiGetDeviceRegistryPropertyW,
-    SetupDiOpenDevRegKey, SetupDiOpenDeviceInfoW, SetupDiSetDeviceRegistryPropertyW,
-};
+use windows_sys::Win32::Devices::DeviceAndDriverInstallation::SetupDiGetDevicePropertyW;
 use windows_sys::Win32::Devices::Properties::DEVPKEY_Device_Stack;
 use windows_sys::Win32::Foundation::{
-    ERROR_FILE_NOT_FOUND, ERROR_INSUFFICIENT_BUFFER, ERROR_INVALID_DATA, ERROR_KEY_DOES_NOT_EXIST,
-    ERROR_MORE_DATA, ERROR_NO_MORE_ITEMS, ERROR_NOT_FOUND, ERROR_PATH_NOT_FOUND,
-    ERROR_SERVICE_ALREADY_RUNNING, GENERIC_READ, GENERIC_WRITE, GetLastError,
+    ERROR_FILE_NOT_FOUND, ERROR_INVALID_DATA, ERROR_KEY_DOES_NOT_EXIST, ERROR_NOT_FOUND,
+    ERROR_PATH_NOT_FOUND, ERROR_SERVICE_ALREADY_RUNNING, GENERIC_READ, GENERIC_WRITE, GetLastError,
 };
 use windows_sys::Win32::Security::{
     GetTokenInformation, TOKEN_ELEVATION, TOKEN_QUERY, TokenElevation,
@@ -39,18 +34,12 @@ use windows_sys::Win32::Storage::Vhd::{
     STORAGE_DEPENDENCY_INFO_VERSION_2,
 };
 use windows_sys::Win32::System::IO::DeviceIoControl;
-use windows_sys::Win32::System::Ioctl::GUID_DEVINTERFACE_DISK;
-use windows_sys::Win32::System::Registry::{
-    HKEY, HKEY_LOCAL_MACHINE, KEY_ENUMERATE_SUB_KEYS, KEY_QUERY_VALUE, KEY_SET_VALUE,
-    REG_OPTION_NON_VOLATILE, RegCloseKey, RegCreateKeyExW, RegDeleteKeyW, RegDeleteValueW,
-    RegEnumKeyExW, RegEnumValueW, RegFlushKey, RegOpenKeyExW, RegQueryValueExW, RegSetValueExW,
-};
+use windows_sys::Win32::System::Registry::{HKEY_LOCAL_MACHINE, RegDeleteKeyW, RegFlushKey};
 use windows_sys::Win32::System::Services::{
-    ChangeServiceConfigW, CloseServiceHandle, CreateServiceW, DeleteService, OpenSCManagerW,
-    OpenServiceW, QueryServiceStatus, SC_HANDLE, SC_MANAGER_CONNECT, SC_MANAGER_CREATE_SERVICE,
-    SERVICE_BOOT_START, SERVICE_CHANGE_CONFIG, SERVICE_ERROR_NORMAL, SERVICE_KERNEL_DRIVER,
-    SERVICE_NO_CHANGE, SERVICE_QUERY_STATUS, SERVICE_RUNNING, SERVICE_START, SERVICE_STATUS,
-    StartServiceW,
+    ChangeServiceConfigW, CreateServiceW, DeleteService, QueryServiceStatus,
+    SC_MANAGER_CREATE_SERVICE, SERVICE_BOOT_START, SERVICE_CHANGE_CONFIG, SERVICE_ERROR_NORMAL,
+    SERVICE_KERNEL_DRIVER, SERVICE_NO_CHANGE, SERVICE_QUERY_STATUS, SERVICE_RUNNING, SERVICE_START,
+    SERVICE_STATUS, StartServiceW,
 };
 use windows_sys::Win32::System::SystemInformation::{GetSystemDirectoryW, OSVERSIONINFOW};
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
@@ -60,6 +49,9 @@ use crate::machine::{
     Access, Answer, Device, Ended, Hive, Key, Machine, Node, Removed, Value, Win32,
 };
 use crate::{FILTER, multi_string};
+use devices::{Devices, device_value, hardware_key, set_device_value};
+use registry::Open;
+use services::Service;
 
 /// DELETE (winnt.h).
 const DELETE: u32 = 0x0001_0000;
@@ -203,399 +195,12 @@ unsafe fn pointed(text: *const u16) -> Option<String> {
     }
 }
 
-/// An open registry key.
-struct Open(HKEY);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        // SAFETY: the key is open, and nobody else closes it.
-        unsafe { RegCloseKey(self.0) };
-    }
-}
-
-impl Open {
-    fn machine(path: &str, write: bool) -> Answer<Self> {
-        let (path, mut key) = (wide(path), null_mut());
-        status(if write {
-            // SAFETY: a live string with its NUL; the key is written to a live place.
-            unsafe {
-                RegCreateKeyExW(
-                    HKEY_LOCAL_MACHINE,
-                    path.as_ptr(),
-                    0,
-                    null(),
-                    REG_OPTION_NON_VOLATILE,
-                    KEY_SET_VALUE,
-                    null(),
-                    &raw mut key,
-                    null_mut(),
-                )
-            }
-        } else {
-            // SAFETY: as above.
-            unsafe {
-                RegOpenKeyExW(
-                    HKEY_LOCAL_MACHINE,
-                    path.as_ptr(),
-                    0,
-                    KEY_QUERY_VALUE | KEY_ENUMERATE_SUB_KEYS,
-                    &raw mut key,
-                )
-            }
-        })?;
-        Ok(Self(key))
-    }
-
-    fn query(&self, name: &str) -> Answer<Value> {
-        let name = wide(name);
-        let mut value = Value {
-            kind: 0,
-            data: vec![0; 1024],
-        };
-        loop {
-            let mut size = length(&value.data);
-            let (kind, data) = (&raw mut value.kind, value.data.as_mut_ptr());
-            // SAFETY: an open key, a live string with its NUL, and a buffer of `size` bytes.
-            let result = unsafe {
-                RegQueryValueExW(self.0, name.as_ptr(), null(), kind, data, &raw mut size)
-            };
-            value.data.resize(size as usize, 0);
-            if result != ERROR_MORE_DATA {
-                return status(result).map(|()| value);
-            }
-        }
-    }
-
-    /// The names of its values.
-    fn value_names(&self) -> Answer<Vec<String>> {
-        // The longest name that a value may have, and its NUL (Microsoft's page "Registry Element Size Limits").
-        let mut name = vec![0; 16_384];
-        let mut names = Vec::new();
-        for index in 0.. {
-            let mut length = length(&name) / 2;
-            // SAFETY: an open key and a buffer of that many units; null: nothing else is wanted.
-            match status(unsafe {
-                RegEnumValueW(
-                    self.0,
-                    index,
-                    name.as_mut_ptr(),
-                    &raw mut length,
-                    null(),
-                    null_mut(),
-                    null_mut(),
-                    null_mut(),
-                )
-            }) {
-                Err(Win32(ERROR_NO_MORE_ITEMS)) => break,
-                result => result?,
-            }
-            names.push(narrow(&name[..length as usize]));
-        }
-        Ok(names)
-    }
-
-    /// The names of the keys below it.
-    fn key_names(&self) -> Answer<Vec<String>> {
-        // The same page: 255 units.
-        let mut name = [0; 256];
-        let mut names = Vec::new();
-        for index in 0.. {
-            let mut length = length(&name) / 2;
-            // SAFETY: an open key and a buffer of that many units; null: nothing else is wanted.
-            match status(unsafe {
-                RegEnumKeyExW(
-                    self.0,
-                    index,
-                    name.as_mut_ptr(),
-                    &raw mut length,
-                    null(),
-                    null_mut(),
-                    null_mut(),
-                    null_mut(),
-                )
-            }) {
-                Err(Win32(ERROR_NO_MORE_ITEMS)) => break,
-                result => result?,
-            }
-            names.push(narrow(&name[..length as usize]));
-        }
-        Ok(names)
-    }
-
-    fn set(&self, name: &str, value: Option<&Value>) -> Answer<()> {
-        let name = wide(name);
-        let Some(Value { kind, data }) = value else {
-            // SAFETY: an open key and a live string with its NUL.
-            let result = unsafe { RegDeleteValueW(self.0, name.as_ptr()) };
-            return if_there(status(result)).map(drop);
-        };
-        // SAFETY: as above, and the data has that length.
-        status(unsafe {
-            RegSetValueExW(self.0, name.as_ptr(), 0, *kind, data.as_ptr(), length(data))
-        })
-    }
-}
-
-/// A set of devices, of SetupAPI.
-struct Devices(HDEVINFO);
-
-impl Drop for Devices {
-    fn drop(&mut self) {
-        // SAFETY: the set is open, and nobody else closes it.
-        unsafe { SetupDiDestroyDeviceInfoList(self.0) };
-    }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "32 bytes")]
-const NO_DEVICE: SP_DEVINFO_DATA = SP_DEVINFO_DATA {
-    cbSize: size_of::<SP_DEVINFO_DATA>() as u32,
-    ClassGuid: windows_sys::core::GUID::from_u128(0),
-    DevInst: 0,
-    Reserved: 0,
-};
-
-impl Devices {
-    fn new(set: HDEVINFO) -> Answer<Self> {
-        // INVALID_HANDLE_VALUE
-        if set == -1 {
-            Err(last_error())
-        } else {
-            Ok(Self(set))
-        }
-    }
-
-    /// One device by its instance ID, plugged in or not.
-    fn one(instance: &str) -> Answer<(Self, SP_DEVINFO_DATA)> {
-        // SAFETY: null means any class and no window.
-        let devices = Self::new(unsafe { SetupDiCreateDeviceInfoList(null(), null_mut()) })?;
-        let (instance, mut device) = (wide(instance), NO_DEVICE);
-        // SAFETY: a live set, a string with its NUL, and a live structure that says its size.
-        ok(unsafe {
-            SetupDiOpenDeviceInfoW(devices.0, instance.as_ptr(), null_mut(), 0, &raw mut device)
-        })?;
-        Ok((devices, device))
-    }
-
-    fn instance(&self, device: &SP_DEVINFO_DATA) -> Answer<String> {
-        let mut id = [0; 512];
-        // SAFETY: a live set, one of its devices, and a buffer of 512 units.
-        ok(unsafe {
-            SetupDiGetDeviceInstanceIdW(self.0, device, id.as_mut_ptr(), 512, null_mut())
-        })?;
-        Ok(narrow(&id))
-    }
-
-    /// The disks' interfaces: instance ID and what opens it.
-    fn interfaces() -> Answer<Vec<(String, String)>> {
-        let flags = DIGCF_DEVICEINTERFACE | DIGCF_PRESENT;
-        // SAFETY: a live GUID; null means any enumerator and no window.
-        let set =
-            unsafe { SetupDiGetClassDevsW(&GUID_DEVINTERFACE_DISK, null(), null_mut(), flags) };
-        let devices = Self::new(set)?;
-        let mut found = Vec::new();
-        for index in 0.. {
-            let mut interface = SP_DEVICE_INTERFACE_DATA {
-                cbSize: size::<SP_DEVICE_INTERFACE_DATA>(),
-                ..Default::default()
-            };
-            // SAFETY: a live set, a live GUID, and a live structure that says its size.
-            match ok(unsafe {
-                SetupDiEnumDeviceInterfaces(
-                    devices.0,
-                    null(),
-                    &GUID_DEVINTERFACE_DISK,
-                    index,
-                    &raw mut interface,
-                )
-            }) {
-                Err(Win32(ERROR_NO_MORE_ITEMS)) => break,
-                result => result?,
-            }
-            let mut device = NO_DEVICE;
-            // SP_DEVICE_INTERFACE_DETAIL_DATA_W: its own size, then the path; u32s for its alignment.
-            let mut detail = [0_u32; 512];
-            detail[0] = size::<SP_DEVICE_INTERFACE_DETAIL_DATA_W>();
-            let (room, buffer) = (length(&detail), detail.as_mut_ptr().cast());
-            // SAFETY: a live set, one of its interfaces, and a buffer of `room` bytes.
-            ok(unsafe {
-                SetupDiGetDeviceInterfaceDetailW(
-                    devices.0,
-                    &raw const interface,
-                    buffer,
-                    room,
-                    null_mut(),
-                    &raw mut device,
-                )
-            })?;
-            let bytes: Vec<u8> = detail[1..]
-                .iter()
-                .flat_map(|two| two.to_le_bytes())
-                .collect();
-            found.push((
-                devices.instance(&device)?,
-                multi_string::strings(&bytes)
-                    .into_iter()
-                    .next()
-                    .unwrap_or_default(),
-            ));
-        }
-        Ok(found)
-    }
-
-    /// The instance IDs of all disks that Windows knows.
-    fn disks() -> Answer<Vec<String>> {
-        // SAFETY: as in `interfaces`.
-        let set = unsafe { SetupDiGetClassDevsW(&GUID_DEVCLASS_DISKDRIVE, null(), null_mut(), 0) };
-        let devices = Self::new(set)?;
-        let mut found = Vec::new();
-        for index in 0.. {
-            let mut device = NO_DEVICE;
-            // SAFETY: a live set and a live structure that says its size.
-            match ok(unsafe { SetupDiEnumDeviceInfo(devices.0, index, &raw mut device) }) {
-                Err(Win32(ERROR_NO_MORE_ITEMS)) => break,
-                result => result?,
-            }
-            found.push(devices.instance(&device)?);
-        }
-        Ok(found)
-    }
-}
-
 /// Moves a file; to nowhere is its deletion.
 fn move_file(from: &str, to: Option<&str>, flags: MOVE_FILE_FLAGS) -> Answer<()> {
     let (from, to) = (wide(from), to.map(wide));
     let to = to.as_ref().map_or(null(), Vec::as_ptr);
     // SAFETY: strings with their NULs, or null.
     ok(unsafe { MoveFileExW(from.as_ptr(), to, flags) })
-}
-
-/// SetupAPI's number for a property that [`Key::Device`] has.
-fn property(name: &str) -> Answer<u32> {
-    match name {
-        "LowerFilters" => Ok(SPDRP_LOWERFILTERS),
-        "UpperFilters" => Ok(SPDRP_UPPERFILTERS),
-        "FriendlyName" => Ok(SPDRP_FRIENDLYNAME),
-        _ => Err(Win32::INVALID_DATA),
-    }
-}
-
-fn device_value(instance: &str, name: &str) -> Answer<Option<Value>> {
-    let (devices, device) = Devices::one(instance)?;
-    let mut value = Value {
-        kind: 0,
-        data: vec![0; 4096],
-    };
-    let mut needed = 0;
-    loop {
-        let (kind, room, buffer) = (
-            &raw mut value.kind,
-            length(&value.data),
-            value.data.as_mut_ptr(),
-        );
-        // SAFETY: a live set, one of its devices, and a buffer of `room` bytes.
-        let result = ok(unsafe {
-            SetupDiGetDeviceRegistryPropertyW(
-                devices.0,
-                &raw const device,
-                property(name)?,
-                kind,
-                buffer,
-                room,
-                &raw mut needed,
-            )
-        });
-        value.data.resize(needed as usize, 0);
-        match result {
-            Err(Win32(ERROR_INSUFFICIENT_BUFFER)) => {}
-            // There is no such property.
-            Err(Win32(ERROR_INVALID_DATA)) => return Ok(None),
-            result => return result.map(|()| Some(value)),
-        }
-    }
-}
-
-fn set_device_value(instance: &str, name: &str, value: Option<&Value>) -> Answer<()> {
-    let (devices, mut device) = Devices::one(instance)?;
-    // No data clears the property.
-    let (data, size) = value.map_or((null(), 0), |value| {
-        (value.data.as_ptr(), length(&value.data))
-    });
-    // SAFETY: a live set, one of its devices, and `size` bytes of data.
-    ok(unsafe {
-        SetupDiSetDeviceRegistryPropertyW(devices.0, &raw mut device, property(name)?, data, size)
-    })
-}
-
-fn hardware_key(instance: &str, write: bool) -> Answer<Open> {
-    let (devices, device) = Devices::one(instance)?;
-    let device = &raw const device;
-    let key = if write {
-        // SAFETY: a live set and one of its devices; null means no INF.
-        unsafe {
-            SetupDiCreateDevRegKeyW(
-                devices.0,
-                device,
-                DICS_FLAG_GLOBAL,
-                0,
-                DIREG_DEV,
-                null_mut(),
-                null(),
-            )
-        }
-    } else {
-        // SAFETY: as above.
-        unsafe {
-            SetupDiOpenDevRegKey(
-                devices.0,
-                device,
-                DICS_FLAG_GLOBAL,
-                0,
-                DIREG_DEV,
-                KEY_QUERY_VALUE,
-            )
-        }
-    };
-    // INVALID_HANDLE_VALUE
-    if key.addr() == usize::MAX {
-        Err(last_error())
-    } else {
-        Ok(Open(key))
-    }
-}
-
-/// A handle of the service control manager.
-struct Service(SC_HANDLE);
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // SAFETY: the handle is open, and nobody else closes it.
-        unsafe { CloseServiceHandle(self.0) };
-    }
-}
-
-impl Service {
-    fn new(handle: SC_HANDLE) -> Answer<Self> {
-        if handle.is_null() {
-            Err(last_error())
-        } else {
-            Ok(Self(handle))
-        }
-    }
-
-    fn manager(access: u32) -> Answer<Self> {
-        // SAFETY: null means this machine and its active database.
-        Self::new(unsafe { OpenSCManagerW(null(), null(), access) })
-    }
-
-    /// The filter's, if it is there.
-    fn open(access: u32) -> Answer<Option<Self>> {
-        let (manager, name) = (Self::manager(SC_MANAGER_CONNECT)?, wide(FILTER));
-        // SAFETY: a live handle and a string with its NUL.
-        match Self::new(unsafe { OpenServiceW(manager.0, name.as_ptr(), access) }) {
-            Err(Win32::SERVICE_DOES_NOT_EXIST) => Ok(None),
-            service => service.map(Some),
-        }
-    }
 }
 
 impl Machine for Windows {
