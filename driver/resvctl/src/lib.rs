@@ -14,6 +14,7 @@ mod disk;
 mod filters;
 mod inf;
 mod install;
+pub mod layouts;
 mod list;
 pub mod machine;
 pub mod multi_string;
