@@ -4,14 +4,13 @@ use std::process::ExitCode;
 
 #[cfg(windows)]
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(exit) = resvctl::windows::child(&arguments) {
+        return exit.into();
+    }
     let mut out = std::io::stdout().lock();
     let mut err = std::io::stderr().lock();
-    let exit = resvctl::run(
-        &resvctl::windows::Windows,
-        std::env::args_os(),
-        &mut out,
-        &mut err,
-    );
+    let exit = resvctl::run(&resvctl::windows::Windows, arguments, &mut out, &mut err);
     ExitCode::from(exit as u8)
 }
 

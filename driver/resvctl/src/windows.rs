@@ -1,18 +1,24 @@
 //! Windows itself, as a [`Machine`]: the only unsafe code of the program.
 
 mod devices;
+mod kernel;
 mod registry;
+mod requests;
 mod services;
+mod sleep;
+mod trace;
+mod trust;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::iter::once;
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
 use std::path::Path;
-use std::process::Command;
+use std::process::{self, Command};
 use std::ptr::{null, null_mut};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use windows_sys::Wdk::System::SystemServices::RtlGetVersion;
 use windows_sys::Win32::Devices::DeviceAndDriverInstallation::SetupDiGetDevicePropertyW;
@@ -36,22 +42,26 @@ use windows_sys::Win32::Storage::Vhd::{
 use windows_sys::Win32::System::IO::DeviceIoControl;
 use windows_sys::Win32::System::Registry::{HKEY_LOCAL_MACHINE, RegDeleteKeyW, RegFlushKey};
 use windows_sys::Win32::System::Services::{
-    ChangeServiceConfigW, CreateServiceW, DeleteService, QueryServiceStatus,
-    SC_MANAGER_CREATE_SERVICE, SERVICE_BOOT_START, SERVICE_CHANGE_CONFIG, SERVICE_ERROR_NORMAL,
-    SERVICE_KERNEL_DRIVER, SERVICE_NO_CHANGE, SERVICE_QUERY_STATUS, SERVICE_RUNNING, SERVICE_START,
-    SERVICE_STATUS, StartServiceW,
+    ChangeServiceConfigW, CreateServiceW, DeleteService, SC_MANAGER_CREATE_SERVICE,
+    SERVICE_BOOT_START, SERVICE_CHANGE_CONFIG, SERVICE_ERROR_NORMAL, SERVICE_KERNEL_DRIVER,
+    SERVICE_NO_CHANGE, SERVICE_QUERY_STATUS, SERVICE_RUNNING, SERVICE_START, StartServiceW,
 };
 use windows_sys::Win32::System::SystemInformation::{GetSystemDirectoryW, OSVERSIONINFOW};
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 use windows_sys::Win32::System::WindowsProgramming::QueryInterruptTimePrecise;
 
 use crate::machine::{
-    Access, Answer, Device, Ended, Hive, Key, Machine, Node, Removed, Value, Win32,
+    self, Access, Answer, Device, Ended, Hive, Key, Loaded, Machine, Node, Process, Removed,
+    Requests, Session, Signature, Value, Verified, Win32,
 };
 use crate::{FILTER, multi_string};
+pub use requests::child;
+
 use devices::{Devices, device_value, hardware_key, set_device_value};
 use registry::Open;
+use requests::{Holder, Queue};
 use services::Service;
+use trace::Recording;
 
 /// DELETE (winnt.h).
 const DELETE: u32 = 0x0001_0000;
@@ -195,6 +205,44 @@ unsafe fn pointed(text: *const u16) -> Option<String> {
     }
 }
 
+fn open_device(path: &str, access: Access, flags: u32) -> Answer<File> {
+    let access = match access {
+        Access::Ask => 0,
+        Access::Read => GENERIC_READ,
+        Access::ReadWrite => GENERIC_READ | GENERIC_WRITE,
+    };
+    let share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+    let mut options = OpenOptions::new();
+    options.access_mode(access).share_mode(share);
+    Ok(options.custom_flags(flags).open(path)?)
+}
+
+/// This process's token.
+fn own_token(access: u32) -> Answer<OwnedHandle> {
+    let mut token = null_mut();
+    // SAFETY: no preconditions; a pseudo handle, which is not closed.
+    let process = unsafe { GetCurrentProcess() };
+    // SAFETY: a live handle; the token is written to a live place.
+    ok(unsafe { OpenProcessToken(process, access, &raw mut token) })?;
+    // SAFETY: the token was just opened, and is this function's.
+    Ok(unsafe { OwnedHandle::from_raw_handle(token) })
+}
+
+/// A file's path for functions that otherwise take no more than MAX_PATH units: in the form that says how long it may be
+/// (Microsoft's page "Maximum Path Length Limitation"), which std makes of its own.
+fn long(path: &str) -> Vec<u16> {
+    let full = std::path::absolute(path).ok();
+    let path = full.as_deref().and_then(Path::to_str).unwrap_or(path);
+    let is_short = path.encode_utf16().count() < 248;
+    if is_short || path.starts_with(r"\\?\") || path.starts_with(r"\\.\") {
+        return wide(path);
+    }
+    wide(&path.strip_prefix(r"\\").map_or_else(
+        || format!(r"\\?\{path}"),
+        |share| format!(r"\\?\UNC\{share}"),
+    ))
+}
+
 /// Moves a file; to nowhere is its deletion.
 fn move_file(from: &str, to: Option<&str>, flags: MOVE_FILE_FLAGS) -> Answer<()> {
     let (from, to) = (wide(from), to.map(wide));
@@ -205,16 +253,9 @@ fn move_file(from: &str, to: Option<&str>, flags: MOVE_FILE_FLAGS) -> Answer<()>
 
 impl Machine for Windows {
     fn is_elevated(&self) -> bool {
-        let mut token = null_mut();
-        // SAFETY: no preconditions; a pseudo handle, which is not closed.
-        let process = unsafe { GetCurrentProcess() };
-        // SAFETY: a live handle; the token is written to a live place.
-        let opened = unsafe { OpenProcessToken(process, TOKEN_QUERY, &raw mut token) };
-        if opened == 0 {
+        let Ok(token) = own_token(TOKEN_QUERY) else {
             return false;
-        }
-        // SAFETY: the token was just opened, and is this function's.
-        let token = unsafe { OwnedHandle::from_raw_handle(token) };
+        };
         let (mut elevation, mut length) = (TOKEN_ELEVATION::default(), 0);
         let (buffer, size) = ((&raw mut elevation).cast(), size::<TOKEN_ELEVATION>());
         // SAFETY: a live token and a buffer of that size.
@@ -261,17 +302,7 @@ impl Machine for Windows {
     }
 
     fn open(&self, path: &str, access: Access) -> Answer<Box<dyn Device + '_>> {
-        let access = match access {
-            Access::Ask => 0,
-            Access::Read => GENERIC_READ,
-            Access::ReadWrite => GENERIC_READ | GENERIC_WRITE,
-        };
-        let share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
-        let file = OpenOptions::new()
-            .access_mode(access)
-            .share_mode(share)
-            .open(path)?;
-        Ok(Box::new(Handle(file)))
+        Ok(Box::new(Handle(open_device(path, access, 0)?)))
     }
 
     fn nodes(&self) -> Answer<Vec<Node>> {
@@ -377,10 +408,7 @@ impl Machine for Windows {
         let Some(service) = Service::open(SERVICE_QUERY_STATUS)? else {
             return Ok(false);
         };
-        let mut state = SERVICE_STATUS::default();
-        // SAFETY: a live handle and a live structure.
-        ok(unsafe { QueryServiceStatus(service.0, &raw mut state) })?;
-        Ok(state.dwCurrentState == SERVICE_RUNNING)
+        Ok(service.state()? == SERVICE_RUNNING)
     }
 
     fn has_service(&self) -> Answer<bool> {
@@ -496,5 +524,90 @@ impl Machine for Windows {
             code: ended.status.code().map_or(u32::MAX, i32::cast_unsigned),
             output: String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned(),
         })
+    }
+
+    fn loaded(&self, file: &str) -> Answer<Option<Loaded>> {
+        kernel::loaded(file)
+    }
+
+    fn service(&self, name: &str) -> Answer<Option<machine::Service>> {
+        services::service(name)
+    }
+
+    fn signature(&self, path: &str) -> Answer<Signature> {
+        trust::embedded(path)
+    }
+
+    fn signature_in(&self, catalog: &str, member: &str) -> Answer<Signature> {
+        trust::in_catalog(catalog, member)
+    }
+
+    fn file_version(&self, path: &str) -> Answer<Option<String>> {
+        trust::file_version(path)
+    }
+
+    fn win32_of(&self, status: i32) -> Answer<Win32> {
+        Ok(kernel::win32_of(status))
+    }
+
+    fn verified(&self, file: &str) -> Answer<Option<Verified>> {
+        kernel::verified(file)
+    }
+
+    fn trace(&self, provider: u128) -> Answer<Box<dyn Session + '_>> {
+        Ok(Box::new(Recording::start(provider)?))
+    }
+
+    fn requests(&self, path: &str, access: Access) -> Answer<Box<dyn Requests + '_>> {
+        Ok(Box::new(Queue::open(path, access)?))
+    }
+
+    fn process(&self, path: &str, code: u32, requests: u32) -> Answer<Box<dyn Process + '_>> {
+        Ok(Box::new(Holder::start(path, code, requests)?))
+    }
+
+    fn sleep(&self, seconds: u32) -> Answer<()> {
+        sleep::sleep(seconds)
+    }
+
+    fn wait(&self, milliseconds: u32) -> Answer<()> {
+        thread::sleep(Duration::from_millis(milliseconds.into()));
+        Ok(())
+    }
+
+    fn enter(&self) -> Answer<bool> {
+        let input = io::stdin();
+        // What is piped in came before the question.
+        Ok(input.is_terminal() && input.read_line(&mut String::new())? != 0)
+    }
+
+    fn write_file(&self, path: &str, bytes: &[u8]) -> Answer<()> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let (process, time) = (process::id(), since.unwrap_or_default().as_nanos());
+        let temporary = format!("{path}.{process}.{time}.tmp");
+        let written = File::create_new(&temporary).and_then(|mut file| {
+            file.write_all(bytes)?;
+            // FlushFileBuffers.
+            file.sync_all()
+        });
+        let put = written.map_err(Win32::from);
+        let put = put.and_then(|()| put_in_place(&temporary, path));
+        if put.is_err() {
+            // What failed is told; this is only tidy.
+            let _ = fs::remove_file(&temporary);
+        }
+        put
+    }
+}
+
+/// Renames a file over another, which somebody may be reading: on a share that is waited for.
+fn put_in_place(from: &str, to: &str) -> Answer<()> {
+    let mut tries = 0;
+    loop {
+        match fs::rename(from, to).map_err(Win32::from) {
+            Err(Win32::ACCESS_DENIED | Win32::FILE_IN_USE) if tries < 20 => tries += 1,
+            result => return result,
+        }
+        thread::sleep(Duration::from_millis(100));
     }
 }
