@@ -1,7 +1,7 @@
 //! The built resvctl.exe under Wine: that it starts, finds its disks through Wine's `SetupAPI`, registry and service
 //! manager, and that what it installs it takes back. Wine has no resvflt and no disk of the PnP manager's; the one disk
 //! here is `\\.\PhysicalDrive0` with a device node that the test writes into the registry, and the driver that is started
-//! is one that only loads.
+//! is one that only loads. What only `resvctl selftest` asks of Windows, examples/questions.rs asks here.
 #![allow(clippy::doc_markdown, reason = "names of the registry are words here")]
 
 use std::fs;
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
 
 const WINE: &str = "/usr/lib/wine/wine64";
 const WINESERVER: &str = "/usr/lib/wine/wineserver64";
@@ -83,19 +85,23 @@ impl Windows {
         let folder = target().join("wine");
         let package = folder.join("package");
         fs::create_dir_all(&package).expect("a folder");
-        let program = std::env::var_os("RESVCTL_EXE").map(PathBuf::from);
-        let program = program.unwrap_or_else(|| target().join("package/resvctl.exe"));
-        fs::copy(&program, package.join("resvctl.exe"))
-            .expect("resvctl.exe: `cargo xtask package` builds it");
+        for (name, variable, built) in [
+            ("resvctl.exe", "RESVCTL_EXE", "package/resvctl.exe"),
+            ("questions.exe", "QUESTIONS_EXE", "resvctl/questions.exe"),
+        ] {
+            let program = std::env::var_os(variable).map(PathBuf::from);
+            let program = program.unwrap_or_else(|| target().join(built));
+            fs::copy(&program, package.join(name))
+                .unwrap_or_else(|error| panic!("{name}: {error}: `cargo xtask test` builds it"));
+        }
         fs::write(package.join("resvflt.inf"), INF).expect("a file");
-        compile(
-            "driver.c",
-            &folder.join("driver.sys"),
-            &[
-                "-nostdlib",
-                "-Wl,--subsystem,native,--dynamicbase,-e,DriverEntry",
-            ],
-        );
+        let driver = [
+            "-nostdlib",
+            "-Wl,--subsystem,native,--dynamicbase,-e,DriverEntry",
+            "-lntoskrnl",
+        ];
+        compile("driver.c", &folder.join("driver.sys"), &driver);
+        compile("pending.c", &folder.join("pending.sys"), &driver);
         compile(
             "bcryptprimitives.c",
             &package.join("bcryptprimitives.dll"),
@@ -156,9 +162,9 @@ impl Windows {
     /// Whatever an earlier run left.
     fn forget(&self) {
         // The service manager may have read the key already.
-        for what in ["stop", "delete"] {
-            let mut sc = wine(&self.folder, Path::new("sc"));
-            let _ = sc.args([what, "resvflt"]).output().expect("wine64");
+        for service in ["resvflt", "pending"] {
+            self.sc(&["stop", service]);
+            self.sc(&["delete", service]);
         }
         for key in [SERVICE, RECORD, OTHER_SET, FIRST_BOOT] {
             self.reg(&["delete", key, "/f"]);
@@ -187,11 +193,30 @@ impl Windows {
     }
 
     fn reg(&self, arguments: &[&str]) -> String {
-        let out = wine(&self.folder, Path::new("reg"))
+        self.tool("reg", arguments)
+    }
+
+    fn sc(&self, arguments: &[&str]) -> String {
+        self.tool("sc", arguments)
+    }
+
+    /// What a program of Wine's own printed.
+    fn tool(&self, name: &str, arguments: &[&str]) -> String {
+        let out = wine(&self.folder, Path::new(name))
             .args(arguments)
             .output()
             .expect("wine64");
         String::from_utf8_lossy(&out.stdout).replace('\r', "")
+    }
+
+    /// The answer to a question of examples/questions.rs: its line.
+    fn ask(&self, question: &[&str]) -> Value {
+        let package = self.folder.join("package");
+        let mut questions = wine(&self.folder, &package.join("questions.exe"));
+        let ended = questions.args(question).output().expect("wine64");
+        // One that ended by a function that Wine does not have printed none.
+        serde_json::from_slice(&ended.stdout)
+            .unwrap_or_else(|error| panic!("{question:?}: {error}: {ended:?}"))
     }
 
     /// UTF-16, or `reg import` would take the bytes of a REG_MULTI_SZ for ANSI.
@@ -218,8 +243,7 @@ impl Windows {
     /// The same after a restart, which the driver's end stands for, and once the service manager has let go of a deleted
     /// service, which it does when it likes.
     fn left(&self) -> Vec<String> {
-        let mut stop = wine(&self.folder, Path::new("sc"));
-        let _ = stop.args(["stop", "resvflt"]).output().expect("wine64");
+        self.sc(&["stop", "resvflt"]);
         let end = Instant::now() + Duration::from_secs(20);
         while self.reg(&["query", SERVICE]).contains("DisplayName") && Instant::now() < end {
             thread::sleep(Duration::from_millis(100));
@@ -328,6 +352,8 @@ fn resvctl_under_wine() {
     what_it_installs_it_takes_back(&windows);
     what_others_added_stays(&windows);
     newer_windows_is_for_pnputil(&windows);
+    what_only_a_selftest_asks_is_answered(&windows);
+    requests_go_on_while_it_does_something_else(&windows);
 }
 
 fn it_finds_disks_and_says_what_is_wrong(windows: &Windows) {
@@ -516,4 +542,160 @@ fn newer_windows_is_for_pnputil(windows: &Windows) {
     windows.ends("install --dry-run", 1, &["has no SystemPartition"]);
     windows.ends("install --dry-run --force", exit, &[told]);
     windows.version("win7");
+}
+
+/// A file of the host, as Windows names it.
+fn dos(path: &Path) -> String {
+    let path = path.canonicalize().expect("a file that is there");
+    format!("Z:{}", path.display().to_string().replace('/', "\\"))
+}
+
+fn what_only_a_selftest_asks_is_answered(windows: &Windows) {
+    let signed = target().join("test-signed/resvflt.sys");
+    let image = fs::read(&signed).expect("`cargo xtask package --test-sign` makes it");
+    // Deeper than MAX_PATH, and not in ASCII.
+    let deep = windows.folder.join("deep");
+    let names = ["Ordner-ä", "Ordner-ö", "Ordner-ü"].map(|name| name.repeat(12));
+    let long = deep.join(names.join("/"));
+    let _ = fs::remove_dir_all(&deep);
+    fs::create_dir_all(&long).expect("a folder");
+    let long = long.canonicalize().expect("it is there");
+    let mut changed = image.clone();
+    changed[0x800] ^= 1;
+    fs::write(long.join("signed.sys"), &image).expect("a file");
+    fs::write(long.join("changed.sys"), changed).expect("a file");
+    let (signed, changed) = (long.join("signed.sys"), long.join("changed.sys"));
+    let (signed, changed) = (dos(&signed), dos(&changed));
+    assert!(signed.encode_utf16().count() > 260, "{signed}");
+    let unsigned = dos(&windows.folder.join("driver.sys"));
+    let catalog = dos(&target().join("test-signed/resvflt.cat"));
+    let written = dos(&long) + "\\written.json";
+    let version = concat!(env!("CARGO_PKG_VERSION"), ".0");
+    let nowhere = r"C:\nowhere\resvflt.sys";
+    let is = |question: &[&str], answer: Value| {
+        assert_eq!(
+            windows.ask(question),
+            json!({ "answer": answer }),
+            "{question:?}"
+        );
+    };
+    let fails = |question: &[&str], error: u32| {
+        assert_eq!(
+            windows.ask(question),
+            json!({ "error": error }),
+            "{question:?}"
+        );
+    };
+
+    let kernel = windows.ask(&["loaded", "NTOSKRNL.EXE"])["answer"].clone();
+    let path = kernel["path"].as_str().expect("it is loaded");
+    assert!(path.ends_with(r"\ntoskrnl.exe"), "{path}");
+    assert_ne!(kernel["size"], 0);
+    is(&["loaded", "toskrnl.exe"], Value::Null);
+
+    is(&["service", "no such service"], Value::Null);
+
+    // What this certificate is to Wine is Wine's; that a changed file is not what was signed is not.
+    let embedded = windows.ask(&["signature", &signed])["answer"].clone();
+    assert_eq!(embedded["signer"], "resvflt test signing", "{embedded}");
+    let embedded = windows.ask(&["signature", &changed])["answer"].clone();
+    assert_eq!(
+        embedded["result"], "0x80096010",
+        "TRUST_E_BAD_DIGEST: {embedded}"
+    );
+    let none = json!({ "result": "0x800b0100", "signer": null });
+    is(&["signature", &unsigned], none);
+    fails(&["signature", nowhere], 3);
+    fails(&["signature_in", nowhere, &signed], 3);
+    fails(&["signature_in", &catalog, nowhere], 3);
+    // Newer Wines take SHA-256 here.
+    let by_catalog = windows.ask(&["signature_in", &catalog, &changed]);
+    assert!(
+        by_catalog["error"] == 50 || by_catalog["answer"]["result"] != "0x0",
+        "{by_catalog}"
+    );
+
+    is(&["file_version", &signed], version.into());
+    is(&["file_version", &unsigned], Value::Null);
+    is(&["file_version", nowhere], Value::Null);
+
+    for (status, error) in STATUSES {
+        is(&["win32_of", status], error.into());
+    }
+    // Wine has no Driver Verifier, no events and no sleep.
+    fails(&["verified", "resvflt.sys"], 50);
+    let traced = windows.ask(&["trace"]);
+    assert!(traced["error"].is_u64(), "{traced}");
+    fails(&["sleep", "5"], 50);
+
+    let waited = windows.ask(&["wait", "300"])["answer"].as_f64();
+    assert!(waited.is_some_and(|waited| waited >= 299.0), "{waited:?}");
+    is(&["enter"], false.into());
+    for text in ["first", "secönd"] {
+        is(&["write_file", &written, text], text.into());
+    }
+    fails(&["write_file", nowhere, "text"], 3);
+    fs::create_dir(long.join("folder")).expect("a folder");
+    fails(&["write_file", &dos(&long.join("folder")), "text"], 5);
+    let files = fs::read_dir(&long).expect("the folder").count();
+    assert_eq!(files, 4, "a file that was only on its way is left");
+    fs::remove_dir_all(&deep).expect("the folders");
+}
+
+/// On a device of a driver that lets requests wait.
+fn requests_go_on_while_it_does_something_else(windows: &Windows) {
+    const DEVICE: &str = r"\\.\Pending";
+    let driver = windows.system("drivers/pending.sys");
+    fs::copy(windows.folder.join("pending.sys"), driver).expect("the driver");
+    let path = r"C:\windows\system32\drivers\pending.sys";
+    windows.sc(&["create", "pending", "type=", "kernel", "binPath=", path]);
+    windows.sc(&["start", "pending"]);
+    assert_eq!(
+        windows.ask(&["service", "pending"])["answer"],
+        json!({ "start": 3, "error_control": 1, "group": "", "image": path, "state": 4 })
+    );
+    assert_eq!(
+        windows.ask(&["requests", DEVICE])["answer"],
+        json!({
+            "held": [null, null],
+            "busy": ["0x80000011", 0],
+            "refused": ["0xc0000010", 0],
+            "cancel": true,
+            "cancelled": ["0xc0000120", 0],
+            "cancel again": false,
+            "cancel refused": false,
+            "the other": null,
+            "release": ["0x0", 0],
+            "released": ["0x0", 0],
+            "left": ["0x0", 0],
+            "no such request": 87,
+        })
+    );
+    assert_eq!(
+        windows.ask(&["dropped", DEVICE])["answer"],
+        json!({ "before": ["0x0", 3], "after": ["0x0", 0] })
+    );
+    assert_eq!(
+        windows.ask(&["process", DEVICE])["answer"],
+        json!({
+            "ended before": false,
+            "held": ["0x0", 3],
+            "ended": true,
+            "held after": ["0x0", 0],
+            "held after the dropped one": ["0x0", 0],
+            "no such device": 2,
+        })
+    );
+    // resvctl.exe is its own other process, and ends when its first one does.
+    for (device, exit, told) in [(DEVICE, 0, "out\n"), (r"\\.\NoSuchDevice", 1, "2\n")] {
+        let line = format!("--hold-requests {device} 2236416 2");
+        assert_eq!(windows.run("resvctl.exe", &line), (exit, told.into()));
+    }
+    assert_eq!(
+        windows.ask(&["dropped", DEVICE])["answer"]["before"],
+        json!(["0x0", 3]),
+        "something of another process is left"
+    );
+    windows.sc(&["stop", "pending"]);
+    windows.sc(&["delete", "pending"]);
 }

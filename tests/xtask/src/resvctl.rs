@@ -25,10 +25,27 @@ pub fn build(lane: Lane) -> Result<PathBuf> {
     })
 }
 
-/// Lints it as it is compiled for Windows.
+/// Builds `target/resvctl/questions.exe`, by which a test asks Windows what only `resvctl selftest` does.
+pub fn build_questions(lane: Lane) -> Result<()> {
+    timed("building questions.exe", "", || {
+        let mut cargo = cargo(lane, "cargo");
+        let what = ["build", "--quiet", "--example=questions"];
+        run(cargo.args(what).args(flags(lane)))?;
+        let built = root()
+            .join("target/resvctl")
+            .join(TARGET)
+            .join("release/examples/questions.exe");
+        let program = root().join("target/resvctl/questions.exe");
+        fs::copy(&built, &program).map_err(Error::at(&built))?;
+        Ok(())
+    })
+}
+
+/// Lints both as they are compiled for Windows.
 pub fn lint(lane: Lane) -> Result<()> {
     let mut clippy = cargo(lane, "cargo-clippy");
-    clippy.args(["clippy", "--quiet"]).args(flags(lane));
+    let what = ["clippy", "--quiet", "--lib", "--bins", "--examples"];
+    clippy.args(what).args(flags(lane));
     run(clippy.args(["--", "-D", "warnings"]))
 }
 

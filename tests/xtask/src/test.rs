@@ -87,7 +87,8 @@ pub fn command() -> Result<End> {
     tally.check("building the driver's broken variants", || {
         Checkout::at(build::root(), lane).build_broken().map(drop)
     });
-    if let Err(error) = resvctl::build(lane) {
+    let programs = resvctl::build(lane).and_then(|_| resvctl::build_questions(lane));
+    if let Err(error) = programs {
         eprintln!("xtask: {error}");
         tally.failed += 1;
         return Ok(tally.end());
