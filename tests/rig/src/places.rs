@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use scsi_reserve::state::IOCTL_RESVFLT_QUERY_STATE;
-use scsi_reserve::{NtStatus, ReservationState};
+use scsi_reserve::state::{IOCTL_RESVFLT_QUERY_STATE, Origin};
+use scsi_reserve::{Knowledge, NtStatus, ReservationState};
 use serde_json::{Value, json};
 
 use crate::abi::{IOCTL_SCSI_PASS_THROUGH, SCSI_PASS_THROUGH, SCSI_PASS_THROUGH32};
@@ -13,7 +13,7 @@ use crate::demo::IOCTL_STORAGE_RESERVE;
 use crate::disk::logical_unit::LogicalUnit;
 use crate::disk::status_name;
 use crate::io::{Call, Caller};
-use crate::node::{Node, NodeError};
+use crate::node::{Node, NodeError, SERVICE_KEY};
 use crate::port::{IOCTL_SCSI_GET_ADDRESS, Seen, Via};
 use crate::registry::Hive;
 use crate::timeline::hex;
@@ -134,27 +134,53 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
-/// Title, about, the filter's place, and how many paths.
-const PLACES: [(&str, &str, Place, usize); 3] = [
-    (
-        "Below disk.sys",
-        "The lower filter, as it is installed: handle, disk.sys, resvflt, port.",
-        Place::Lower,
-        1,
-    ),
-    (
-        "Above disk.sys",
-        "The upper filter: handle, resvflt, disk.sys, port.",
-        Place::Upper,
-        1,
-    ),
-    (
-        "Two paths to one unit",
-        "One node, two I_T nexuses, a stack with a lower filter on each; each request goes to path 1 and then to path 2. (MPIO's\n\
+/// A place, and what is put together there.
+struct Spot {
+    title: &'static str,
+    about: &'static str,
+    place: Place,
+    paths: usize,
+    /// The parameter `Watch`.
+    watch: u32,
+}
+
+const PLACES: [Spot; 5] = [
+    Spot {
+        title: "Below disk.sys",
+        about: "The lower filter, as it is installed: handle, disk.sys, resvflt, port.",
+        place: Place::Lower,
+        paths: 1,
+        watch: 0,
+    },
+    Spot {
+        title: "Below disk.sys, with Watch",
+        about: "As above, with the parameter `Watch` = 1: the filter looks at the SRBs that pass.",
+        place: Place::Lower,
+        paths: 1,
+        watch: 1,
+    },
+    Spot {
+        title: "Above disk.sys",
+        about: "The upper filter: handle, resvflt, disk.sys, port.",
+        place: Place::Upper,
+        paths: 1,
+        watch: 0,
+    },
+    Spot {
+        title: "Above disk.sys, with Watch",
+        about: "As above, with `Watch` = 1: disk.sys makes its SRBs below the filter, and nothing of them passes it.",
+        place: Place::Upper,
+        paths: 1,
+        watch: 1,
+    },
+    Spot {
+        title: "Two paths to one unit",
+        about: "One node, two I_T nexuses, a stack with a lower filter on each; each request goes to path 1 and then to path 2. (MPIO's\n\
          pseudo-disk, which would lie above both, is left alone by the filter and has no part here.)",
-        Place::Lower,
-        2,
-    ),
+        place: Place::Lower,
+        paths: 2,
+        watch: 0,
+    },
 ];
 
 /// Plays every request in every place; each has a node and a unit of its own, without a unit attention.
@@ -163,33 +189,37 @@ const PLACES: [(&str, &str, Place, usize); 3] = [
 /// The driver does not load.
 pub fn play(file: &Path) -> Result<Vec<Table>, NodeError> {
     let bytes = image::read(file)?;
-    let table = |(title, about, place, paths)| {
+    let table = |spot: &Spot| {
         let mut rows = Vec::new();
         for request in &REQUESTS {
-            rows.extend(play_one(file, &bytes, request, place, paths)?);
+            rows.extend(play_one(file, &bytes, request, spot)?);
         }
+        let Spot { title, about, .. } = *spot;
         Ok(Table { title, about, rows })
     };
-    PLACES.into_iter().map(table).collect()
+    PLACES.iter().map(table).collect()
 }
 
 fn play_one(
     file: &Path,
     bytes: &[u8],
     request: &Request,
-    place: Place,
-    paths: usize,
+    spot: &Spot,
 ) -> Result<Vec<Row>, NodeError> {
     let world = World::enter(Schedule::Orderly);
-    let node = Node::load_bytes(world.world(), "A", file, bytes, Hive::default())?;
+    let hive = Hive::default();
+    if spot.watch != 0 {
+        hive.set(&format!(r"{SERVICE_KEY}\Parameters"), "Watch", spot.watch);
+    }
+    let node = Node::load_bytes(world.world(), "A", file, bytes, hive)?;
     let unit = LogicalUnit::new();
     unit.configure(|options| options.quiet = true);
     let mut stacks = Vec::new();
     for disk in port::two_paths(&unit, "iqn.2001-04.com.example:a")
         .into_iter()
-        .take(paths)
+        .take(spot.paths)
     {
-        stacks.push(DiskStack::plug(&node, place, disk).map_err(NodeError::Entry)?);
+        stacks.push(DiskStack::plug(&node, spot.place, disk).map_err(NodeError::Entry)?);
     }
     let rows = (1..)
         .zip(&stacks)
@@ -271,6 +301,21 @@ impl Row {
         all.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 
+    /// What the filter knows after it, and from whom.
+    fn known(&self) -> &'static str {
+        let state = &self.counters;
+        let watched = state.origin == Origin::Watched as u8;
+        match (Knowledge::from_number(state.knowledge), watched) {
+            (Some(Knowledge::HeldByUs), false) => "held by us",
+            (Some(Knowledge::HeldByUs), true) => "held by us (an SRB)",
+            (Some(Knowledge::NotOurs), false) => "not ours",
+            (Some(Knowledge::NotOurs), true) => "not ours (an SRB)",
+            (Some(Knowledge::HeldByAnother), false) => "held by another",
+            (Some(Knowledge::HeldByAnother), true) => "held by another (an SRB)",
+            (Some(Knowledge::Unknown) | None, _) => "–",
+        }
+    }
+
     /// The row as an object, with the table's title as its place.
     pub fn json(&self, place: &str) -> Value {
         let (arrival, minor) = self.arrival();
@@ -285,6 +330,7 @@ impl Row {
             "scsi_status": self.scsi_status(),
             "status": self.status.name(),
             "information": self.information,
+            "known": self.known(),
             "counters": self.counted().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         })
     }
@@ -304,8 +350,8 @@ pub fn page(tables: &[Table]) -> String {
     for table in tables {
         let paths = table.rows.iter().any(|row| row.path > 1);
         let _ = write!(page, "\n## {}\n\n{}\n\n", table.title, table.about);
-        page += "| request | answered by | CDBs | reaches the port as | minor | the unit says | status | Information | counters |\n";
-        page += "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+        page += "| request | answered by | CDBs | reaches the port as | minor | the unit says | status | Information | known then | counters |\n";
+        page += "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
         for row in &table.rows {
             page += &line(row, paths);
         }
@@ -327,7 +373,7 @@ fn line(row: &Row, paths: bool) -> String {
         row.request.into()
     };
     format!(
-        "| {request} | {} | {} | {arrival} | {minor} | {} | {} | {} | {} |\n",
+        "| {request} | {} | {} | {arrival} | {minor} | {} | {} | {} | {} | {} |\n",
         row.answered_by,
         row.commands.len(),
         row.scsi_status().unwrap_or("–"),
@@ -336,6 +382,7 @@ fn line(row: &Row, paths: bool) -> String {
             .unwrap_or("?")
             .trim_start_matches("STATUS_"),
         row.information,
+        row.known(),
         counted.join(", "),
     )
 }
@@ -348,14 +395,16 @@ it. disk.sys is a model here (`tests/rig/src/class.rs`), written after microsoft
 storage/class/classpnp/src/class.c; the port is the rig's, storport-like. Nothing of this was ever run on Windows.
 
 *CDBs* are the commands that the logical unit got for the request. *Minor* is the minor function with which the request,
-or the command made for it, reached the port: 1 is IRP_MN_SCSI_CLASS. *Counters* are the filter's own, those that are not 0.
+or the command made for it, reached the port: 1 is IRP_MN_SCSI_CLASS. *Known then* is what the state query tells of the
+reservation after the request, and whether it is from an SRB of another's that passed. *Counters* are the filter's own, those that are not 0.
 ";
 
 const TAIL: &str = "
 ## Read as
 
 * **Whose RESERVE it is depends on who is asked first.** disk.sys serves the control itself (class.c 8072), so a filter
-  below it sees no RESERVE of a process, and passes disk.sys's SRB without counting it. Above disk.sys the filter serves
+  below it sees no RESERVE of a process, and passes disk.sys's SRB without counting it. With `Watch` it looks at the SRB and
+  its answer, and so knows of the reservation, but neither makes nor changes it. Above disk.sys the filter serves
   every handle. Either way one command reaches the unit, and the reservation is the node's: the unit knows only the I_T nexus.
 * **A driver that addresses the stack below disk.sys reaches the lower filter, and misses the upper one**: then the control
   arrives at the port. (The rig's refuses it; what Windows's port drivers say to it was not tried.)
@@ -364,7 +413,7 @@ const TAIL: &str = "
 * **A 32-bit caller makes no difference to the filter**, for it sends an IRP of its own. In the caller's IRP, class and port
   drivers would take the structure for a SCSI_PASS_THROUGH32 (7307) and refuse it.
 * **A process's own pass-through passes the filter in both places**, untouched and uncounted: what the filter last knew says
-  nothing of such a reservation.
+  nothing of such a reservation. `Watch` does not see it either: the port makes the command of the control, below the filter.
 * **Two paths are two initiators.** What one path has reserved shuts the node's other path out (SPC-2 5.5.1), and each
   filter knows of its own path only. A process's own pass-through learns of it from ScsiStatus alone: its status is SUCCESS.
 ";

@@ -571,7 +571,11 @@ fn queries_among_operations_cancels_and_a_removal_never_go_wrong() {
             match NtStatus(end.status) {
                 NtStatus::SUCCESS => {
                     let told = ReservationState::from_bytes(&pending.buffer()).unwrap();
-                    assert_eq!((told.version, told.size), (1, 96), "seed {seed}");
+                    assert_eq!(
+                        (told.version, told.size),
+                        (VERSION, SIZE as u32),
+                        "seed {seed}"
+                    );
                     assert!(told.requests <= 3, "seed {seed}");
                 }
                 NtStatus::DEVICE_NOT_CONNECTED | NtStatus::CANCELLED => {
