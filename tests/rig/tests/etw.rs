@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rig::class::{self, DiskStack, Place};
 use rig::disk::logical_unit::LogicalUnit;
 use rig::disk::{Disk, Outcome, TaskManagement};
 use rig::etw::{Ask, Event, Session};
@@ -28,7 +29,7 @@ const EVENTS: &[(u8, u64, &str)] = &[
     (
         4,
         DRIVER,
-        r#"DriverLoaded Version="0.1.0" TimeoutSeconds=30 MaxRetries=4 RetryDelayMs=1000 Reserve10Fallback=1 AttachMode=0"#,
+        r#"DriverLoaded Version="0.1.0" TimeoutSeconds=30 MaxRetries=4 RetryDelayMs=1000 Reserve10Fallback=1 AttachMode=0 Watch=2"#,
     ),
     (4, DRIVER, "DriverUnloaded"),
     (
@@ -51,7 +52,7 @@ const EVENTS: &[(u8, u64, &str)] = &[
         DISK,
         r#"AttachFailed HardwareId="SCSI\\DiskACME____Turbo___________1.0_" Status=0xc000009a"#,
     ),
-    (4, DISK, "DiskDetached Disk=0"),
+    (4, DISK, "DiskDetached Disk=2"),
     (5, OPERATION, "OperationStarted Disk=0 Code=0x2d4810"),
     (
         4,
@@ -70,6 +71,16 @@ const EVENTS: &[(u8, u64, &str)] = &[
     ),
     (3, RESERVATION, "UnitAttention Disk=0 Asc=0x29 Ascq=0x3"),
     (3, RESERVATION, "ResetPassed Disk=0 Code=0x2d5004"),
+    (
+        4,
+        RESERVATION,
+        r#"Watched Disk=2 Request="RESERVE" Status=0x00000000 ScsiStatus=0x0 SenseKey=0xff Asc=0x0 Ascq=0x0 Knowledge=1"#,
+    ),
+    (
+        3,
+        RESERVATION,
+        "Denied Disk=2 ScsiStatus=0x18 Asc=0x0 Ascq=0x0",
+    ),
     (4, RESERVATION, "Conflict Disk=0 Code=0x2d4810"),
     (
         3,
@@ -84,6 +95,7 @@ fn hive() -> Hive {
     let parameters = format!(r"{SERVICE_KEY}\Parameters");
     hive.set(&parameters, "TimeoutSeconds", 30);
     hive.set(&parameters, "MaxRetries", 17);
+    hive.set(&parameters, "Watch", 2);
     hive
 }
 
@@ -157,6 +169,7 @@ impl Bench {
         self.node.unplug(self.plug(r"MPIO\DiskACME"));
         fail_the_next_allocation(&self.world);
         self.node.unplug(self.plug(HARDWARE_ID));
+        self.watch();
         let Self {
             session,
             node,
@@ -167,6 +180,23 @@ impl Bench {
         node.unplug(stack);
         node.unload();
         session
+    }
+}
+
+impl Bench {
+    /// On a disk with disk.sys above the filter: its RESERVE, and a read that another's reservation refuses.
+    fn watch(&self) {
+        let unit = LogicalUnit::new();
+        unit.configure(|options| options.quiet = true);
+        let disk = Arc::new(unit.connect("iqn.2026-01.example:a"));
+        let stack = DiskStack::plug(&self.node, Place::Lower, disk).expect("it starts");
+        stack
+            .class
+            .send(&class::command(&[0x16, 0, 0, 0, 0, 0]))
+            .wait();
+        stack.stack.port.script([said(0x18, 0, 0, 0)]);
+        stack.class.send(&class::read(0)).wait();
+        stack.unplug(&self.node);
     }
 }
 
@@ -230,6 +260,10 @@ fn each_event_is_written_when_it_happens() {
             "OperationEnded",
             "DiskSkipped",
             "AttachFailed",
+            "DiskAttached",
+            "Watched",
+            "Denied",
+            "DiskDetached",
             "DiskDetached",
             "DriverUnloaded",
         ]
