@@ -17,16 +17,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use windows_sys::Wdk::System::SystemServices::{IRP_MJ_READ, IRP_MJ_WRITE};
 
-use crate::abi::status;
+use crate::abi::{Status, status};
+use crate::class::{self, DiskStack, Place};
 use crate::disk::Disk;
 use crate::disk::logical_unit::{LogicalUnit, Nexus};
 use crate::etw::{Ask, Session};
 use crate::fx::DiskKeys;
 use crate::image::LoadError;
 use crate::io::Call;
-use crate::node::{Node, NodeError, Stack};
+use crate::node::{Node, NodeError, SERVICE_KEY, Stack};
 use crate::port::IOCTL_SCSI_GET_ADDRESS;
 use crate::registry::Hive;
+use crate::srb::Form;
 use crate::step::{self, Counted};
 use crate::world::{self, Entered, Schedule, World};
 use crate::{exports, image, io, pool};
@@ -62,11 +64,13 @@ pub enum Case {
     Release,
     /// IOCTL_RESVFLT_QUERY_STATE.
     Query,
+    /// disk.sys's READ(10), an SRB, with this parameter `Watch`: in the dearer of its forms, answer included.
+    Srb(u32),
 }
 
 impl Case {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Read,
         Self::Write,
         Self::Ioctl,
@@ -75,7 +79,18 @@ impl Case {
         Self::Attention,
         Self::Release,
         Self::Query,
+        Self::Srb(0),
+        Self::Srb(1),
+        Self::Srb(2),
     ];
+
+    /// The parameter `Watch` that it is measured with.
+    fn watch(self) -> u32 {
+        match self {
+            Self::Srb(watch) => watch,
+            _ => 0,
+        }
+    }
 
     /// How tables name it.
     pub fn name(self) -> &'static str {
@@ -88,13 +103,18 @@ impl Case {
             Self::Attention => "reserve, unit attention",
             Self::Release => "release",
             Self::Query => "state query",
+            Self::Srb(0) => "foreign read (SRB), Watch 0",
+            Self::Srb(1) => "foreign read (SRB), Watch 1",
+            Self::Srb(_) => "foreign read (SRB), Watch 2",
         }
     }
 
     /// The most instructions, where a limit is set. What writes events has none while somebody listens.
     pub fn instructions_goal(self, etw: bool) -> Option<u64> {
         match self {
-            Self::Read | Self::Write => Some(0),
+            Self::Read | Self::Write | Self::Srb(0) => Some(0),
+            Self::Srb(1) => Some(35),
+            Self::Srb(_) => Some(60),
             Self::Ioctl => Some(21),
             Self::Query => Some(120),
             _ if etw => None,
@@ -107,15 +127,15 @@ impl Case {
     /// How many SCSI commands, where that is asked.
     pub fn commands_goal(self) -> Option<u64> {
         match self {
-            Self::Reserve | Self::Conflict => Some(1),
+            Self::Reserve | Self::Conflict | Self::Srb(_) => Some(1),
             _ => None,
         }
     }
 
-    /// The request, and the status that it is to end with.
+    /// The request, and the status that it is to end with; an SRB is none.
     fn call(self) -> (Call, NtStatus) {
         match self {
-            Self::Read => (Call::major(IRP_MJ_READ as u8, 0), NtStatus::SUCCESS),
+            Self::Read | Self::Srb(_) => (Call::major(IRP_MJ_READ as u8, 0), NtStatus::SUCCESS),
             Self::Write => (Call::major(IRP_MJ_WRITE as u8, 0), NtStatus::SUCCESS),
             Self::Ioctl => (
                 Call {
@@ -164,10 +184,11 @@ impl Cost {
     }
 }
 
-/// A node with disks, the last of which is measured.
+/// A node with disks, the last of which is measured, and one more, with disk.sys above the filter.
 pub struct Fleet {
     node: Node,
     stacks: Vec<Stack>,
+    below_disk: DiskStack,
     unit: LogicalUnit,
     other: Nexus,
     executive: BTreeSet<usize>,
@@ -177,14 +198,15 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Loads the driver of `file` on a node and gives it `devices` disks; with `etw` somebody listens to all events.
+    /// Loads the driver of `file` on a node and gives it `devices` disks; with `etw` somebody listens to all events; with
+    /// this parameter `Watch`.
     ///
     /// # Errors
     /// The driver could not be loaded.
     ///
     /// # Panics
     /// If a disk does not start with the filter on it.
-    pub fn new(file: &Path, devices: usize, etw: bool) -> Result<Self, NodeError> {
+    pub fn new(file: &Path, devices: usize, etw: bool, watch: u32) -> Result<Self, NodeError> {
         let world = World::enter(Schedule::Orderly);
         let session = etw.then(|| {
             let session = Session::new(world.world());
@@ -192,7 +214,11 @@ impl Fleet {
             session
         });
         let bytes = image::read(file)?;
-        let node = Node::load_bytes(world.world(), "A", file, &bytes, Hive::default())?;
+        let hive = Hive::default();
+        if watch != 0 {
+            hive.set(&format!(r"{SERVICE_KEY}\Parameters"), "Watch", watch);
+        }
+        let node = Node::load_bytes(world.world(), "A", file, &bytes, hive)?;
         let mut unit = LogicalUnit::new();
         let stacks = (0..devices).map(|_| {
             unit = LogicalUnit::new();
@@ -205,11 +231,18 @@ impl Fleet {
             stack
         });
         let stacks = stacks.collect();
+        let quiet = LogicalUnit::new();
+        quiet.configure(|options| options.quiet = true);
+        let disk = Arc::new(quiet.connect("iqn.2026-01.example:a"));
+        let below_disk = DiskStack::plug(&node, Place::Lower, disk);
+        let below_disk =
+            below_disk.unwrap_or_else(|status| panic!("the disk did not start: {status:#x}"));
         let other = unit.connect("iqn.2026-01.example:b");
         Ok(Self {
             executive: executive(&bytes),
             node,
             stacks,
+            below_disk,
             unit,
             other,
             _session: session,
@@ -223,6 +256,9 @@ impl Fleet {
     /// # Panics
     /// If the request ends otherwise than it should.
     pub fn measure(&self, case: Case) -> Cost {
+        if let Case::Srb(_) = case {
+            return self.measure_srb(case);
+        }
         let Some(stack) = self.stacks.last() else {
             unreachable!("there are disks")
         };
@@ -243,15 +279,40 @@ impl Fleet {
             .unwrap_or_else(|| unreachable!("at least one"))
     }
 
+    fn measure_srb(&self, case: Case) -> Cost {
+        let DiskStack { stack, class } = &self.below_disk;
+        let cost = |form| {
+            class.sends_as(form);
+            self.count_all(case, stack, NtStatus::SUCCESS, || {
+                class.send(&class::read(0)).wait().status
+            })
+        };
+        let costs = [Form::Classic, Form::Cdb16].map(cost);
+        costs
+            .into_iter()
+            .max_by_key(Cost::instructions)
+            .unwrap_or_else(|| unreachable!("two"))
+    }
+
     fn count(&self, case: Case, stack: &Stack, call: &Call, wanted: NtStatus) -> Cost {
+        self.count_all(case, stack, wanted, || self.node.call(stack, call).status)
+    }
+
+    fn count_all(
+        &self,
+        case: Case,
+        stack: &Stack,
+        wanted: NtStatus,
+        request: impl FnOnce() -> Status,
+    ) -> Cost {
         self.world.world().faults().allocations.clear();
         stack.port.take_seen();
         let (end, counted) = step::count(&self.node, || {
-            let end = self.node.call(stack, call);
+            let end = request();
             world::current().settle();
             end
         });
-        assert_eq!(NtStatus(end.status), wanted, "{}", case.name());
+        assert_eq!(NtStatus(end), wanted, "{}", case.name());
         let faults = self.world.world().faults();
         let allocations = faults.allocations.iter();
         let allocations = allocations.filter(|&&what| what != FRAMEWORKS_REQUEST);
@@ -278,6 +339,7 @@ impl Fleet {
         for stack in self.stacks {
             self.node.unplug(stack);
         }
+        self.below_disk.unplug(&self.node);
         self.node.unload();
     }
 
@@ -298,7 +360,8 @@ impl Fleet {
         command(0x17);
         call(RESERVE);
         match case {
-            Case::Read | Case::Write | Case::Ioctl | Case::Release | Case::Query => {}
+            Case::Read | Case::Write | Case::Ioctl | Case::Release | Case::Query | Case::Srb(_) => {
+            }
             Case::Reserve => call(RELEASE),
             Case::Conflict => {
                 call(RELEASE);
@@ -414,9 +477,13 @@ pub fn count_once(file: &Path) -> Result<Vec<Cost>, NodeError> {
 }
 
 fn count_on(file: &Path, devices: usize, etw: bool) -> Result<Vec<Cost>, NodeError> {
-    let fleet = Fleet::new(file, devices, etw)?;
-    let costs = Case::ALL.map(|case| fleet.measure(case)).into();
-    fleet.end();
+    let mut costs = Vec::new();
+    for watch in [0, 1, 2] {
+        let fleet = Fleet::new(file, devices, etw, watch)?;
+        let cases = Case::ALL.into_iter().filter(|case| case.watch() == watch);
+        costs.extend(cases.map(|case| fleet.measure(case)));
+        fleet.end();
+    }
     Ok(costs)
 }
 
