@@ -22,6 +22,7 @@ mod package;
 mod persistent;
 mod record;
 mod reservation;
+pub mod selftest;
 mod system_disks;
 mod verify;
 #[cfg(windows)]
