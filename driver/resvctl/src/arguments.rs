@@ -100,6 +100,8 @@ pub enum Command {
         #[command(flatten)]
         form: Form,
     },
+    /// Find out on this machine what the docs say of Windows, and report it
+    Selftest(Selftest),
     /// Have Driver Verifier watch resvflt.sys, from the next start of Windows on
     Verify {
         switch: Switch,
@@ -114,6 +116,8 @@ impl Command {
         match self {
             Self::Reserve(request) | Self::Release(request) => request.form,
             Self::Install(install) => install.form,
+            // Its --json names a file.
+            Self::Selftest(_) => Form { json: false },
             Self::List { form }
             | Self::Status { form, .. }
             | Self::Break { form, .. }
@@ -185,6 +189,52 @@ pub struct Install {
     pub dry_run: bool,
     #[command(flatten)]
     pub form: Form,
+}
+
+#[derive(Args)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "one for each switch of the command line"
+)]
+#[command(after_help = "\
+Without --with-reserve, --with-sleep and --peer it changes nothing. With them it reserves and releases DISK, which must be none \
+that Windows itself needs, and none with data that anyone misses while it is reserved.
+
+Ends with 0 if all that could be told holds, else with 1.
+
+Examples:
+  resvctl selftest --json report.json                 what can be told without a change, of every disk
+  resvctl selftest 1 --with-reserve --json report.json
+  resvctl selftest 1 --peer NODE-B --share \\\\FILES\\LAB  on NODE-A; on NODE-B the same with --peer NODE-A
+  resvctl selftest --show report.json                 print a report again
+  resvctl selftest --list                             what is checked, and how")]
+pub struct Selftest {
+    #[arg(help = DISK)]
+    pub disk: Option<Name>,
+    /// Reserve and release DISK, too
+    #[arg(long, requires = "disk")]
+    pub with_reserve: bool,
+    /// Have the machine sleep while it holds DISK
+    #[arg(long, requires = "disk")]
+    pub with_sleep: bool,
+    /// Go through two-node steps with this machine, which runs the same at the same time
+    #[arg(long, value_name = "NAME", requires = "disk", conflicts_with_all = ["with_reserve", "with_sleep"])]
+    pub peer: Option<String>,
+    /// A folder that both machines write to, to keep step by; without it by Enter
+    #[arg(long, value_name = "FOLDER", requires = "peer")]
+    pub share: Option<String>,
+    /// This machine's name, instead of its own
+    #[arg(long, requires = "peer")]
+    pub name: Option<String>,
+    /// Write the report to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<String>,
+    /// Print the report in this file
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    pub show: Option<String>,
+    /// List the checks
+    #[arg(long, exclusive = true)]
+    pub list: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -14,7 +14,11 @@ const GET_DEVICE_NUMBER: u32 = 0x002D_1080;
 const QUERY_PROPERTY: u32 = 0x002D_1400;
 /// STORAGE_PROPERTY_QUERY: StorageDeviceProperty, PropertyStandardQuery, and one byte of parameters with its padding.
 const DEVICE_PROPERTY: [u8; 12] = [0; 12];
-/// Where SerialNumberOffset and BusType lie in STORAGE_DEVICE_DESCRIPTOR.
+/// Where VendorIdOffset, ProductIdOffset, ProductRevisionOffset, SerialNumberOffset and BusType lie in
+/// STORAGE_DEVICE_DESCRIPTOR.
+const VENDOR: usize = 12;
+const PRODUCT: usize = 16;
+const REVISION: usize = 20;
 const SERIAL_NUMBER: usize = 24;
 const BUS_TYPE: usize = 28;
 /// IOCTL_VOLUME_GET_VOLUME_DISK_EXTENTS (ntddvol.h).
@@ -192,7 +196,27 @@ pub struct Descriptor(Vec<u8>);
 impl Descriptor {
     /// The serial number, without the blanks around it.
     pub fn serial_number(&self) -> Option<String> {
-        let offset = number(&self.0, SERIAL_NUMBER) as usize;
+        self.text(SERIAL_NUMBER)
+    }
+
+    /// Who made it.
+    pub fn vendor(&self) -> Option<String> {
+        self.text(VENDOR)
+    }
+
+    /// What it is.
+    pub fn product(&self) -> Option<String> {
+        self.text(PRODUCT)
+    }
+
+    /// Its revision.
+    pub fn revision(&self) -> Option<String> {
+        self.text(REVISION)
+    }
+
+    /// The text whose offset lies at this place, without the blanks around it.
+    fn text(&self, at: usize) -> Option<String> {
+        let offset = number(&self.0, at) as usize;
         let bytes = self.0.get(offset..).filter(|_| offset > 0)?;
         let bytes = bytes.split(|byte| *byte == 0).next()?;
         let text = String::from_utf8_lossy(bytes).trim().to_owned();

@@ -214,6 +214,7 @@ fn carry_out(machine: &dyn Machine, command: &Command, out: &mut Output<'_>) -> 
         Command::Uninstall { dry_run, .. } => install::uninstall(machine, *dry_run, out),
         Command::Exclude { disk, .. } => enable(machine, disk, false, true, out),
         Command::Include { disk, force, .. } => enable(machine, disk, true, *force, out),
+        Command::Selftest(wanted) => selftest::selftest(machine, wanted, out),
         Command::Verify { switch, .. } => match switch {
             Switch::On => verify::on(machine, out),
             Switch::Off => verify::off(machine, out),

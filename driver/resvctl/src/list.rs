@@ -1,6 +1,6 @@
 //! `list`: the disks, and where the filter is in each one's stack.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::disk::{self, Disk};
@@ -10,9 +10,9 @@ use crate::system_disks::{SystemDisks, Use};
 use crate::{ENABLED, Ends, Exit, FILTER, Failure, Output};
 
 /// Where the filter is in a stack.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Place {
+pub enum Place {
     Above,
     Below,
     None,
@@ -78,7 +78,8 @@ fn look(machine: &dyn Machine, needed: &SystemDisks, disk: Disk, node: Node) -> 
     })
 }
 
-fn place(stack: &[String]) -> Place {
+/// Where the filter is in a stack, told from the top down.
+pub fn place(stack: &[String]) -> Place {
     let at = |name: &str| {
         let name = format!(r"\Driver\{name}");
         stack

@@ -7,24 +7,24 @@ use scsi_reserve::{Knowledge, NtStatus, ReservationState, SENSE_KEYS};
 
 use crate::arguments::Request;
 use crate::disk::{Disk, Name};
-use crate::machine::{Access, Device, Machine, Win32};
+use crate::machine::{Access, Answer, Device, Machine, Win32};
 use crate::persistent;
 use crate::{Ends, Exit, Failure, Output};
 
 /// One of the two operations.
-struct Operation {
+pub struct Operation {
     name: &'static str,
     /// IOCTL_STORAGE_RESERVE or IOCTL_STORAGE_RELEASE (ntddstor.h).
-    code: u32,
+    pub code: u32,
     done: &'static str,
 }
 
-const RESERVE: Operation = Operation {
+pub const RESERVE: Operation = Operation {
     name: "reserve",
     code: 0x002D_4810,
     done: "reserved for this node",
 };
-const RELEASE: Operation = Operation {
+pub const RELEASE: Operation = Operation {
     name: "release",
     code: 0x002D_4814,
     done: "released: this node does not hold it",
@@ -339,7 +339,8 @@ pub fn break_reservation(
     let disk = Disk::named(machine, name)?;
     not_mpio(machine, disk)?;
     let device = disk.open(machine, Access::Read)?;
-    let address = address(disk, &*device)?;
+    let address =
+        address(&*device).map_err(Failure::of(format_args!("{disk}: its SCSI address")))?;
     let hurts = hurts(disk, address);
     let mut report = Broken {
         disk,
@@ -354,18 +355,7 @@ pub fn break_reservation(
         return Err(failure.and("--force does it").detail(&report));
     }
     out.line(hurts.join("\n  "))?;
-    // STORAGE_BREAK_RESERVATION_REQUEST: Length, a byte unused, PathId, TargetId, Lun.
-    let request = [
-        ADDRESS,
-        0,
-        0,
-        0,
-        0,
-        address.path,
-        address.target,
-        address.lun,
-    ];
-    let broken = device.control(BREAK_RESERVATION, &request, &mut []);
+    let broken = send_reset(&*device, address);
     let state = match query(disk, &*device) {
         Filter::State(state) => Some(state),
         Filter::Absent | Filter::Silent(_) => None,
@@ -389,13 +379,32 @@ pub fn break_reservation(
     Ok(Exit::Good)
 }
 
+/// Resets what holds the disk's reservation, without a word.
+pub fn reset(device: &dyn Device) -> Answer<()> {
+    send_reset(device, address(device)?)
+}
+
+fn send_reset(device: &dyn Device, address: Address) -> Answer<()> {
+    // STORAGE_BREAK_RESERVATION_REQUEST: Length, a byte unused, PathId, TargetId, Lun.
+    let request = [
+        ADDRESS,
+        0,
+        0,
+        0,
+        0,
+        address.path,
+        address.target,
+        address.lun,
+    ];
+    let answer = device.control(BREAK_RESERVATION, &request, &mut []);
+    answer.map(|_| ())
+}
+
 /// Asks the port driver where the disk is.
-fn address(disk: Disk, device: &dyn Device) -> Result<Address, Failure> {
+fn address(device: &dyn Device) -> Answer<Address> {
     // SCSI_ADDRESS: Length, PortNumber, PathId, TargetId, Lun.
     let mut answer = [0; ADDRESS as usize];
-    device
-        .control(GET_ADDRESS, &[], &mut answer)
-        .map_err(Failure::of(format_args!("{disk}: its SCSI address")))?;
+    device.control(GET_ADDRESS, &[], &mut answer)?;
     let [_, _, _, _, port, path, target, lun] = answer;
     Ok(Address {
         port,

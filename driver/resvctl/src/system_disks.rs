@@ -15,12 +15,13 @@ use crate::machine::{Access, Key, Machine, Win32};
 use crate::multi_string;
 
 // STORAGE_BUS_TYPE (ntddstor.h). Windows 7 and Server 2008 R2 called a VHD plainly virtual.
-const VIRTUAL: u32 = 14;
-const FILE_BACKED_VIRTUAL: u32 = 15;
+pub const VIRTUAL: u32 = 14;
+pub const FILE_BACKED_VIRTUAL: u32 = 15;
 const SPACES: u32 = 16;
 
 /// The kernel writes it at each start: the partition that the boot manager was on.
-const SETUP: &str = r"SYSTEM\Setup";
+pub const SETUP: &str = r"SYSTEM\Setup";
+pub const SYSTEM_PARTITION: &str = "SystemPartition";
 const MEMORY_MANAGEMENT: &str =
     r"SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management";
 const CRASH_CONTROL: &str = r"SYSTEM\CurrentControlSet\Control\CrashControl";
@@ -64,7 +65,7 @@ impl SystemDisks {
         let mut found = Self::default();
         let windows = machine.system().chars().take(2).collect::<String>();
         found.volume(machine, &format!(r"\\?\{windows}"), Use::Boot, true);
-        match text(machine, SETUP, "SystemPartition")[..] {
+        match text(machine, SETUP, SYSTEM_PARTITION)[..] {
             [ref partition] if partition.starts_with('\\') => {
                 let volume = format!(r"\\?\GLOBALROOT{partition}");
                 found.volume(machine, &volume, Use::System, true);
@@ -125,6 +126,17 @@ impl SystemDisks {
     }
 
     fn refuse<'a>(&self, taken: impl Iterator<Item = &'a Disk>) -> Result<(), Failure> {
+        let hint = "a filter that does not load keeps Windows from starting; --force does it";
+        self.unless_needed(taken)
+            .map_err(|failure| failure.and(hint))
+    }
+
+    /// Refuses a disk that is needed, or of which that can't be told, whoever asks for it.
+    pub fn leave(&self, disk: Disk) -> Result<(), Failure> {
+        self.unless_needed(self.disks.keys().filter(|needed| **needed == disk))
+    }
+
+    fn unless_needed<'a>(&self, taken: impl Iterator<Item = &'a Disk>) -> Result<(), Failure> {
         let taken: Vec<String> = taken.map(|disk| self.says(*disk)).collect();
         if taken.is_empty() && self.untold.is_empty() {
             return Ok(());
@@ -137,7 +149,7 @@ impl SystemDisks {
         for untold in &self.untold {
             failure = failure.and(format_args!("not told: {untold}"));
         }
-        Err(failure.and("a filter that does not load keeps Windows from starting; --force does it"))
+        Err(failure)
     }
 
     /// The disk with what it is needed for.

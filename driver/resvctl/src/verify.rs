@@ -5,7 +5,8 @@ use serde_json::json;
 use crate::machine::{Key, Machine};
 use crate::{Ends, Exit, Failure, Output, elevated};
 
-const IMAGE: &str = "resvflt.sys";
+/// The filter's file.
+pub const IMAGE: &str = "resvflt.sys";
 
 /// Where verifier.exe keeps the list of drivers for the next start.
 const MEMORY_MANAGEMENT: &str =

@@ -1,0 +1,206 @@
+//! A disk that checks are made on, and the filter's state as it is now, whatever its version.
+
+use scsi_reserve::state::IOCTL_RESVFLT_QUERY_STATE;
+use scsi_reserve::{Knowledge, ReservationState};
+
+use super::evidence::{Untold, untold};
+use crate::disk::Disk;
+use crate::list::{Place, place};
+use crate::machine::{Access, Answer, Device, Machine, Node, Win32};
+
+/// A disk.
+pub struct Subject<'a> {
+    pub machine: &'a dyn Machine,
+    pub disk: Disk,
+    pub node: Node,
+    /// Its drivers, from the top down.
+    stack: Answer<Vec<String>>,
+}
+
+impl<'a> Subject<'a> {
+    pub fn new(machine: &'a dyn Machine, disk: Disk, node: Node) -> Self {
+        let stack = machine.stack(&node.instance);
+        Self {
+            machine,
+            disk,
+            node,
+            stack,
+        }
+    }
+
+    /// The drivers of its stack, from the top down, by their names alone.
+    pub fn stack(&self) -> Result<Vec<&str>, Untold> {
+        let stack = self.stack.as_ref().map_err(|error| *error);
+        let stack = stack.map_err(Untold::of("the drivers of its stack"))?;
+        if stack.is_empty() {
+            return untold("Windows does not say which drivers its stack has");
+        }
+        Ok(stack.iter().map(|driver| base(driver)).collect())
+    }
+
+    /// Where the filter is.
+    pub fn place(&self) -> Result<Place, Untold> {
+        self.stack()?;
+        Ok(place(self.stack.as_deref().unwrap_or_default()))
+    }
+
+    /// True if the filter is above disk.sys, false if it is below.
+    pub fn is_above(&self) -> Result<bool, Untold> {
+        match self.place()? {
+            Place::Above => Ok(true),
+            Place::Below => Ok(false),
+            Place::None | Place::Untold => untold("the filter is not in its stack"),
+        }
+    }
+
+    /// Opens it.
+    pub fn open(&self, access: Access) -> Result<Box<dyn Device + 'a>, Untold> {
+        let opened = self.machine.open(&self.disk.path(), access);
+        opened.map_err(Untold::of("opening the disk"))
+    }
+}
+
+/// `disk` of `\Driver\disk`.
+fn base(driver: &str) -> &str {
+    driver.rsplit('\\').next().unwrap_or_default()
+}
+
+/// sizeof(RESVFLT_STATE) of version 1, and of the newest.
+pub const VERSION_1: usize = 96;
+pub const NEWEST: usize = 120;
+
+/// The state query with room for so many bytes: what came.
+pub fn query(device: &dyn Device, room: usize) -> Answer<Vec<u8>> {
+    let mut answer = vec![0; room];
+    let length = device.control(IOCTL_RESVFLT_QUERY_STATE, &[], &mut answer)?;
+    answer.truncate(length);
+    Ok(answer)
+}
+
+/// The filter's state.
+pub struct State {
+    /// Version 1's fields.
+    pub first: ReservationState,
+    /// What version 2 has beside them.
+    pub second: Option<Second>,
+}
+
+/// What version 2 of the state has behind version 1's fields.
+pub struct Second {
+    pub origin: u32,
+    pub watch: u32,
+    pub timeout_seconds: u32,
+    pub max_retries: u32,
+    pub retry_delay_ms: u32,
+    pub reserve10_fallback: u32,
+}
+
+impl State {
+    /// Asks for it.
+    pub fn of(device: &dyn Device) -> Result<Self, Untold> {
+        let bytes = query(device, NEWEST).map_err(Untold::of("the state query"))?;
+        Self::read(&bytes).map_or_else(|| untold("the filter's answer has another form"), Ok)
+    }
+
+    /// Reads an answer; none if it has no form that this program knows.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        let (version, size) = (word(0)?, word(4)? as usize);
+        let wanted = match version {
+            1 => VERSION_1,
+            2 => NEWEST,
+            _ => return None,
+        };
+        if (size, bytes.len()) != (wanted, wanted) {
+            return None;
+        }
+        let mut whole = bytes.to_vec();
+        whole.resize(NEWEST.max(size_of::<ReservationState>()), 0);
+        let first = ReservationState::from_bytes(&whole)?;
+        let second = (version == 2).then(|| {
+            let at = |index: usize| word(VERSION_1 + 4 * index).unwrap_or_default();
+            Second {
+                origin: at(0),
+                watch: at(1),
+                timeout_seconds: at(2),
+                max_retries: at(3),
+                retry_delay_ms: at(4),
+                reserve10_fallback: at(5),
+            }
+        });
+        Some(Self { first, second })
+    }
+
+    /// What is known, as a word.
+    pub const fn knowledge(&self) -> &'static str {
+        match Knowledge::from_number(self.first.knowledge) {
+            Some(Knowledge::HeldByUs) => HELD_BY_US,
+            Some(Knowledge::NotOurs) => NOT_OURS,
+            Some(Knowledge::HeldByAnother) => HELD_BY_ANOTHER,
+            Some(Knowledge::Unknown) | None => UNKNOWN,
+        }
+    }
+
+    /// How many requests the filter has begun to serve since an earlier state.
+    pub const fn served_since(&self, before: &Self) -> u64 {
+        self.first.requests.wrapping_sub(before.first.requests)
+    }
+
+    /// What version 2 tells, or that this is not version 2.
+    pub fn second(&self) -> Result<&Second, Untold> {
+        let second = self.second.as_ref();
+        second.map_or_else(
+            || untold("the filter answers version 1 of the state query"),
+            Ok,
+        )
+    }
+}
+
+pub const HELD_BY_US: &str = "held_by_us";
+pub const NOT_OURS: &str = "not_ours";
+pub const HELD_BY_ANOTHER: &str = "held_by_another";
+pub const UNKNOWN: &str = "unknown";
+
+/// A SCSI command of this process's own, without data: the target's status and its sense data.
+pub fn pass_through(device: &dyn Device, cdb: &[u8]) -> Answer<Passed> {
+    // SCSI_PASS_THROUGH (ntddscsi.h) of a 64-bit process, and the sense data behind it.
+    const LENGTH: u8 = 56;
+    const SENSE: u8 = 32;
+    const UNSPECIFIED: u8 = 2; // SCSI_IOCTL_DATA_UNSPECIFIED
+    const SECONDS: u8 = 10;
+    const IOCTL_SCSI_PASS_THROUGH: u32 = 0x0004_D004;
+    let mut input = [0; LENGTH as usize + SENSE as usize];
+    input[0] = LENGTH;
+    input[6] = u8::try_from(cdb.len()).map_err(|_| Win32::INVALID_DATA)?;
+    (input[7], input[8], input[16]) = (SENSE, UNSPECIFIED, SECONDS);
+    // DataBufferOffset, behind the sense data; SenseInfoOffset; Cdb.
+    (input[24], input[32]) = (LENGTH + SENSE, LENGTH);
+    input[36..36 + cdb.len()].copy_from_slice(cdb);
+    let mut output = input;
+    let length = device.control(IOCTL_SCSI_PASS_THROUGH, &input, &mut output)?;
+    let whole = output[..length.min(output.len())].to_vec();
+    let (Some(&status), Some(&sense)) = (whole.get(2), whole.get(7)) else {
+        return Err(Win32::INVALID_DATA);
+    };
+    let sense = whole.get(LENGTH.into()..).unwrap_or_default()[..]
+        .iter()
+        .copied()
+        .take(sense.into());
+    Ok(Passed {
+        status,
+        sense: sense.collect(),
+    })
+}
+
+/// How it ended.
+pub struct Passed {
+    pub status: u8,
+    pub sense: Vec<u8>,
+}
+
+impl Passed {
+    /// The sense data's key, where there is one.
+    pub fn sense_key(&self) -> Option<u8> {
+        scsi_reserve::sense::parse(&self.sense).map(|sense| sense.key)
+    }
+}
