@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
-use crate::machine::Win32;
+use crate::machine::{Answer, Win32};
 
 /// What comes of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,11 @@ impl From<Failure> for Untold {
     fn from(failure: Failure) -> Self {
         Self(failure.says)
     }
+}
+
+/// How a request ended, in words.
+pub fn said<T>(answer: Answer<T>) -> String {
+    answer.map_or_else(|error| error.to_string(), |_| "success".into())
 }
 
 /// How a check ends; what it found is in its evidence.

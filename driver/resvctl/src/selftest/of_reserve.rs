@@ -5,7 +5,7 @@ use std::cell::Cell;
 use scsi_reserve::sense::key;
 use scsi_reserve::{Cdb, Command, Form, NtStatus};
 
-use super::evidence::{Evidence, Found, Untold, untold};
+use super::evidence::{Evidence, Found, Untold, said, untold};
 use super::of_machine::{PARAMETERS, parameter};
 use super::subject::{HELD_BY_US, State, Subject, UNKNOWN, pass_through};
 use crate::machine::{Access, Answer, Completed, Device, Key, Traced, Win32};
@@ -169,10 +169,7 @@ pub fn spellings(disk: &Reserver<'_>, evidence: &mut Evidence) -> Found {
     // Without the filter there are no counts, and that disk.sys serves them is all that is to be seen.
     let counted = |evidence: &mut Evidence, name: &str, code: u32| {
         let before = disk.state().ok();
-        let said = match disk.send(code) {
-            Ok(()) => "success".to_owned(),
-            Err(error) => error.to_string(),
-        };
+        let said = said(disk.send(code));
         let served = before.and_then(|before| Some(disk.state().ok()?.served_since(&before)));
         let served = served.map_or_else(|| "not told".into(), |served| served.to_string());
         let found = format!("{said}; the filter served {served}");
@@ -204,14 +201,14 @@ fn complete(disk: &Reserver<'_>, code: u32) -> Result<Completed, Untold> {
     let requests = disk.subject.machine.requests(&path, Access::Read);
     let mut requests = requests.map_err(failed("an overlapped handle"))?;
     let request = requests.begin(code).map_err(failed("the request"))?;
+    if code == RESERVE {
+        disk.may_hold();
+    }
     let completed = requests.end(request, MINUTE).map_err(failed("its end"))?;
     let Some(completed) = completed else {
         std::mem::forget(requests); // It would wait.
         return untold("the request did not end in a minute");
     };
-    if completed.status == NtStatus::SUCCESS.0 && code == RESERVE {
-        disk.may_hold();
-    }
     Ok(completed)
 }
 
@@ -239,7 +236,7 @@ pub fn read_only_handle(disk: &Reserver<'_>, evidence: &mut Evidence) -> Found {
     let device = disk.subject.open(Access::Read)?;
     for (name, code) in [("RESERVE", RESERVE), ("RELEASE", RELEASE)] {
         let answer = device.control(code, &[], &mut []);
-        let said = answer.map_or_else(|error| error.to_string(), |_| "success".into());
+        let said = said(answer);
         evidence.same(
             format_args!("{name} with GENERIC_READ alone"),
             said,
@@ -300,7 +297,7 @@ pub fn ten_byte(disk: &Reserver<'_>, evidence: &mut Evidence) -> Found {
         return untold("the unit takes neither form");
     }
     let answer = disk.reserve();
-    let said = answer.map_or_else(|error| error.to_string(), |()| "success".into());
+    let said = said(answer);
     evidence.same("IOCTL_STORAGE_RESERVE", said, "success".into());
     if disk.subject.is_above()? {
         let length = disk.state()?.first.cdb_length;
@@ -316,6 +313,7 @@ const ALL: u32 = 60_000;
 
 pub fn cancel_queued(disk: &Reserver<'_>, evidence: &mut Evidence) -> Found {
     disk.must_be_above()?;
+    disk.take()?;
     // A fast disk serves few of them before the last is cancelled, or all: then it takes more.
     for how_many in [16, 256, 4096] {
         if cancel_the_last(disk, how_many, evidence)? {
@@ -339,7 +337,6 @@ fn cancel_the_last(
     for _ in 0..how_many {
         others.push(requests.begin(RESERVE).map_err(Untold::of("a request"))?);
     }
-    disk.may_hold();
     let (Some(last), Some(one_before)) = (others.pop(), others.last().copied()) else {
         return Ok(false);
     };
@@ -380,6 +377,7 @@ fn cancel_the_last(
 
 pub fn process_ends(disk: &Reserver<'_>, evidence: &mut Evidence) -> Found {
     disk.must_be_above()?;
+    disk.take()?;
     for how_many in [64, 1024, 16384] {
         if kill(disk, how_many, evidence)? {
             return Ok(());
@@ -394,7 +392,6 @@ fn kill(disk: &Reserver<'_>, how_many: u32, evidence: &mut Evidence) -> Result<b
     let path = disk.subject.disk.path();
     let process = disk.subject.machine.process(&path, RESERVE, how_many);
     let mut process = process.map_err(Untold::of("another process"))?;
-    disk.may_hold();
     process.kill().map_err(Untold::of("killing it"))?;
     let ended = process.has_ended(ALL).map_err(Untold::of("its end"))?;
     let served = disk.state()?.served_since(&before);
@@ -411,7 +408,7 @@ fn kill(disk: &Reserver<'_>, how_many: u32, evidence: &mut Evidence) -> Result<b
 /// Claims that the disk serves: that nobody else took it meanwhile is not claimed.
 fn serves_on(disk: &Reserver<'_>, evidence: &mut Evidence) {
     for (name, answer) in [("RESERVE", disk.reserve()), ("RELEASE", disk.release())] {
-        let said = answer.map_or_else(|error| error.to_string(), |()| "success".into());
+        let said = said(answer);
         evidence.saw(format_args!("{name} after it"), &said);
         evidence.claim(
             matches!(answer, Ok(()) | Err(Win32::BUSY)),

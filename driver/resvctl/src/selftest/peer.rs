@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Evidence, Found, Untold, untold};
+use super::evidence::{Evidence, Found, Untold, said, untold};
 use super::of_reserve::Reserver;
 use super::subject::{HELD_BY_ANOTHER, HELD_BY_US, UNKNOWN};
 use crate::machine::{Key, Machine, Win32};
@@ -290,9 +290,9 @@ fn steps(
                 Act::Release => disk.release(),
                 Act::Break => disk.break_reservation(),
             };
-            let said = answer.map_or_else(|error| error.to_string(), |()| "success".into());
+            let said = said(answer);
             out.line(format_args!("  step {number} of {of}: {act_is}: {said}"))?;
-            Some(answer.map_or_else(|Win32(error)| error, |()| 0))
+            Some(answer.map_or_else(|Win32(error)| error, |()| GRANTED))
         } else {
             let name = &peers.peer;
             out.line(format_args!(
@@ -335,7 +335,7 @@ impl Story {
     }
 
     /// How the act of a step ended; none where it is the other node's and not told. An error if it was never come to.
-    fn end(&self, step: usize, evidence: &mut Evidence) -> Result<Option<Win32>, Untold> {
+    fn end(&self, step: usize, evidence: &mut Evidence) -> Result<Option<u32>, Untold> {
         let (node, act) = STEPS[step];
         let reached = self.views.iter().any(|views| views.len() > step);
         if let (false, Some(why)) = (reached, &self.why) {
@@ -346,27 +346,24 @@ impl Story {
             let who = node.name();
             evidence.saw(
                 format_args!("step {}: {who}'s {}", step + 1, act.name()),
-                if error == 0 {
-                    "success".into()
-                } else {
-                    Win32(error).to_string()
-                },
+                ended(error),
             );
         }
-        Ok(error.map(Win32))
+        Ok(error)
     }
 
     /// Claims how the act of a step ended.
-    fn ends(&self, step: usize, wanted: Win32, evidence: &mut Evidence) -> Found {
+    fn ends(&self, step: usize, wanted: u32, evidence: &mut Evidence) -> Found {
         if let Some(error) = self.end(step, evidence)? {
             let (node, act) = STEPS[step];
             evidence.claim(
                 error == wanted,
                 format_args!(
-                    "step {}: {}'s {}: {error}",
+                    "step {}: {}'s {}: {}",
                     step + 1,
                     node.name(),
-                    act.name()
+                    act.name(),
+                    ended(error)
                 ),
             );
         }
@@ -377,7 +374,7 @@ impl Story {
     fn must(&self, step: usize, evidence: &mut Evidence) -> Found {
         match self.end(step, evidence)? {
             None | Some(GRANTED) => Ok(()),
-            Some(error) => untold(format_args!("step {}: {error}", step + 1)),
+            Some(error) => untold(format_args!("step {}: {}", step + 1, ended(error))),
         }
     }
 
@@ -416,12 +413,20 @@ impl Node {
     }
 }
 
-/// NO_ERROR.
-const GRANTED: Win32 = Win32(0);
+/// How an act ended, as a view has it: NO_ERROR, or the error.
+const GRANTED: u32 = 0;
+const BUSY: u32 = Win32::BUSY.0;
+
+fn ended(error: u32) -> String {
+    said(match error {
+        GRANTED => Ok(()),
+        error => Err(Win32(error)),
+    })
+}
 
 pub fn conflict(story: &Story, evidence: &mut Evidence) -> Found {
     story.must(TAKEN, evidence)?;
-    story.ends(REFUSED, Win32::BUSY, evidence)?;
+    story.ends(REFUSED, BUSY, evidence)?;
     story.knows(Node::First, REFUSED, evidence, |known| known == HELD_BY_US)?;
     story.knows(Node::Second, REFUSED, evidence, |known| {
         known == HELD_BY_ANOTHER
@@ -432,7 +437,7 @@ pub fn release(story: &Story, evidence: &mut Evidence) -> Found {
     story.must(TAKEN, evidence)?;
     story.must(RELEASED, evidence)?;
     story.ends(TAKEN_OVER, GRANTED, evidence)?;
-    story.ends(REFUSED_TOO, Win32::BUSY, evidence)
+    story.ends(REFUSED_TOO, BUSY, evidence)
 }
 
 pub fn reset(story: &Story, evidence: &mut Evidence) -> Found {

@@ -4,11 +4,15 @@
 //! key from another. (Windows keeps the order of a whole hive.) Files are written through, as the program asks for it.
 #![allow(dead_code, reason = "each test uses its part")]
 
+mod lab;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use lab::{CancelAs, Filter, Lab, ProcessAs, Share, Unit, image};
 use resvctl::machine::{
-    Access, Answer, Device, Ended, Hive, Key, Machine, Node, Removed, Value, Win32, kind,
+    Access, Answer, Device, Ended, Hive, Key, Loaded, Machine, Node, Process, Removed, Requests,
+    Service, Session, Signature, Value, Verified, Win32, kind,
 };
 use resvctl::{Exit, FILTER, multi_string};
 
@@ -111,6 +115,9 @@ pub struct Memory {
     pub loaded: Cell<bool>,
     pub steps: Cell<usize>,
     pub calls: Cell<usize>,
+    /// What only a self-test asks, and disks that reserve; without it the machine can't tell, and `answer` and `served` are
+    /// all that its disks say.
+    pub lab: Option<Lab>,
 }
 
 impl Default for Memory {
@@ -159,6 +166,7 @@ impl Default for Memory {
             loaded: Cell::new(false),
             steps: Cell::new(0),
             calls: Cell::new(0),
+            lab: None,
         };
         let partition = Value::sz(r"\Device\HarddiskVolume1");
         memory.put(
@@ -418,6 +426,7 @@ struct Drive<'a> {
     memory: &'a Memory,
     disks: Vec<u32>,
     volume: bool,
+    access: Access,
 }
 
 fn put(output: &mut [u8], bytes: &[u8]) -> usize {
@@ -437,6 +446,12 @@ impl Device for Drive<'_> {
         let memory = self.memory;
         memory.sent.borrow_mut().push((code, input.to_vec()));
         let number = self.disks.first().copied().unwrap_or(u32::MAX);
+        let lab = memory.lab.as_ref().filter(|_| !self.volume);
+        if let Some(unit) = lab.and_then(|lab| lab.units.get(number as usize)) {
+            if let Some(answer) = unit.control(self.access, code, input, output) {
+                return answer;
+            }
+        }
         match code {
             // VOLUME_DISK_EXTENTS: a count, and six words each.
             0x0056_0000 if self.volume => {
@@ -493,6 +508,18 @@ impl Device for Drive<'_> {
     }
 }
 
+impl Memory {
+    fn tells(&self) -> Answer<&Lab> {
+        self.lab.as_ref().ok_or(Win32::NOT_SUPPORTED)
+    }
+
+    /// The folder that two machines share, of a path in it.
+    fn share(&self, path: &str) -> Option<&Share> {
+        let share = self.lab.as_ref()?.share.as_ref()?;
+        path.starts_with(r"\\FILES\LAB\").then_some(share)
+    }
+}
+
 impl Machine for Memory {
     fn is_elevated(&self) -> bool {
         self.elevated
@@ -514,10 +541,14 @@ impl Machine for Memory {
         SYSTEM.into()
     }
 
-    fn open(&self, path: &str, _: Access) -> Answer<Box<dyn Device + '_>> {
+    fn open(&self, path: &str, access: Access) -> Answer<Box<dyn Device + '_>> {
         self.call()?;
         let name = path.strip_prefix(r"\\.\").or(path.strip_prefix(r"\\?\"));
         let name = name.unwrap_or(path).to_lowercase();
+        let denied = self.lab.as_ref().and_then(|lab| lab.denied);
+        if denied.is_some_and(|denied| name.starts_with(denied)) {
+            return Err(Win32::ACCESS_DENIED);
+        }
         let number = name
             .strip_prefix("physicaldrive")
             .and_then(|number| number.parse().ok());
@@ -536,6 +567,7 @@ impl Machine for Memory {
             memory: self,
             disks,
             volume,
+            access,
         }))
     }
 
@@ -699,6 +731,9 @@ impl Machine for Memory {
 
     fn read_file(&self, path: &str) -> Answer<Option<Vec<u8>>> {
         self.call()?;
+        if let Some(share) = self.share(path) {
+            return Ok(share.lock().expect("no panic").get(path).cloned());
+        }
         Ok(self.lasting.borrow().files.get(path).cloned())
     }
 
@@ -727,6 +762,10 @@ impl Machine for Memory {
     }
 
     fn remove_file(&self, path: &str) -> Answer<Removed> {
+        if let Some(share) = self.share(path) {
+            share.lock().expect("no panic").remove(path);
+            return Ok(Removed::Now);
+        }
         let whole = |memory: &Self| {
             let files = &mut memory.lasting.borrow_mut().files;
             match files.remove(path) {
@@ -798,6 +837,87 @@ impl Machine for Memory {
                 output: "Ungültig".into(),
             }),
         }
+    }
+
+    fn loaded(&self, file: &str) -> Answer<Option<Loaded>> {
+        assert_eq!(file, "resvflt.sys");
+        self.tells()?.loaded.clone()
+    }
+
+    fn service(&self, name: &str) -> Answer<Option<Service>> {
+        assert_eq!(name, FILTER);
+        self.tells()?.service.clone()
+    }
+
+    fn signature(&self, path: &str) -> Answer<Signature> {
+        assert!(path.ends_with(r"\resvflt.sys"), "{path}");
+        self.tells()?.signature.clone()
+    }
+
+    fn signature_in(&self, catalog: &str, member: &str) -> Answer<Signature> {
+        assert_eq!(catalog, format!(r"{PACKAGE}\resvflt.cat"));
+        let lab = self.tells()?;
+        let name = member.rsplit('\\').next().expect("a name");
+        lab.catalogued.get(name).cloned().unwrap_or(Err(FAILED))
+    }
+
+    fn file_version(&self, path: &str) -> Answer<Option<String>> {
+        Ok(self.tells()?.versions.get(path).cloned())
+    }
+
+    fn win32_of(&self, status: i32) -> Answer<Win32> {
+        let errors = &self.tells()?.errors;
+        errors.get(&status).copied().ok_or(FAILED)
+    }
+
+    fn verified(&self, file: &str) -> Answer<Option<Verified>> {
+        assert_eq!(file, "resvflt.sys");
+        self.tells()?.verified.clone()
+    }
+
+    fn trace(&self, provider: u128) -> Answer<Box<dyn Session + '_>> {
+        assert_eq!(provider, 0xaa24_21a2_5c31_5fba_872c_3d41_5a51_cd75);
+        self.tells()?.trace()
+    }
+
+    fn requests(&self, path: &str, access: Access) -> Answer<Box<dyn Requests + '_>> {
+        assert_eq!((path, access), (r"\\.\PhysicalDrive1", Access::Read));
+        self.tells()?.requests()
+    }
+
+    fn process(&self, path: &str, code: u32, requests: u32) -> Answer<Box<dyn Process + '_>> {
+        assert_eq!((path, code), (r"\\.\PhysicalDrive1", 0x002D_4810));
+        self.tells()?.process(requests)
+    }
+
+    fn sleep(&self, _: u32) -> Answer<()> {
+        self.tells()?.sleep()
+    }
+
+    fn wait(&self, _: u32) -> Answer<()> {
+        std::thread::sleep(self.tells()?.wait);
+        Ok(())
+    }
+
+    fn enter(&self) -> Answer<bool> {
+        let lab = self.tells()?;
+        let mut enters = lab.enters.borrow_mut();
+        Ok(enters.as_mut().is_some_and(|enter| enter()))
+    }
+
+    fn write_file(&self, path: &str, bytes: &[u8]) -> Answer<()> {
+        if let Some(share) = self.share(path) {
+            share
+                .lock()
+                .expect("no panic")
+                .insert(path.into(), bytes.into());
+            return Ok(());
+        }
+        if self.tells()?.read_only {
+            return Err(Win32::ACCESS_DENIED);
+        }
+        self.put_file(path, bytes);
+        Ok(())
     }
 }
 
