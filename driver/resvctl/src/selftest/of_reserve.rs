@@ -201,10 +201,11 @@ fn complete(disk: &Reserver<'_>, code: u32) -> Result<Completed, Untold> {
     let requests = disk.subject.machine.requests(&path, Access::Read);
     let mut requests = requests.map_err(failed("an overlapped handle"))?;
     let request = requests.begin(code).map_err(failed("the request"))?;
-    if code == RESERVE {
+    let completed = requests.end(request, MINUTE).map_err(failed("its end"))?;
+    // One that is still out may be granted yet.
+    if code == RESERVE && completed.is_none_or(|end| end.status == NtStatus::SUCCESS.0) {
         disk.may_hold();
     }
-    let completed = requests.end(request, MINUTE).map_err(failed("its end"))?;
     let Some(completed) = completed else {
         std::mem::forget(requests); // It would wait.
         return untold("the request did not end in a minute");
