@@ -229,7 +229,7 @@ cases! {
     "query-sizes" Below "1" HOLDS "": |_| {};
     "query-sizes" Below "1" BROKEN "a buffer of 0 bytes": |m| unit(m).any_size = true;
     "query-sizes" Below "1" BROKEN "a buffer of 96 bytes": |m| unit(m).short_version = 2;
-    "query-sizes" Below "1" BROKEN "a buffer of 120 bytes": |m| unit(m).version = 3;
+    "query-sizes" Below "1" BROKEN "a buffer of 112 bytes": |m| unit(m).version = 3;
     "query-sizes" NoFilter "1" UNTOLD "not in its stack": |_| {};
 
     "handle-access" Below "1" HOLDS "": |_| {};

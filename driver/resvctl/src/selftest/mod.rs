@@ -204,6 +204,7 @@ impl Run<'_, '_> {
         for check in CHECKS.iter().filter(|check| asked(check.needs)) {
             self.check(check, Some(subject.disk), |evidence| {
                 let reserver = reserver.as_ref().map_err(|why| (*why).clone())?;
+                reserver.answers()?;
                 match check.find {
                     Find::Reserve(find) => find(reserver, evidence),
                     Find::Peer(find) => find(story.as_ref().map_err(Clone::clone)?, evidence),
@@ -221,6 +222,6 @@ impl Run<'_, '_> {
     fn undo(&mut self, reserver: &Reserver<'_>) {
         let undone = &mut self.report.undone;
         undone.reserved = reserver.granted();
-        undone.left = reserver.undo().err().map(|error| error.to_string());
+        undone.left = reserver.undo().err().map(|Untold(why)| why);
     }
 }

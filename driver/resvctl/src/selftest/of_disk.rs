@@ -1,8 +1,10 @@
 //! Checks of one disk that change nothing on it.
 
+use scsi_reserve::state::VERSION_1_SIZE;
+
 use super::evidence::{Evidence, Found, Untold, untold};
 use super::of_machine::{PARAMETERS, parameter, why_left_alone};
-use super::subject::{NEWEST, State, Subject, VERSION_1, pass_through, query as ask};
+use super::subject::{NEWEST, State, Subject, pass_through, query as ask};
 use crate::filters::{POSITIONS, key_of};
 use crate::list::Place;
 use crate::machine::{Access, Key, Win32};
@@ -115,15 +117,15 @@ pub fn query_sizes(subject: &Subject<'_>, evidence: &mut Evidence) -> Found {
     let device = subject.open(Access::Read)?;
     for (room, versions) in [
         (0, 0..=0),
-        (VERSION_1 - 1, 0..=0),
-        (VERSION_1, 1..=1),
+        (VERSION_1_SIZE - 1, 0..=0),
+        (VERSION_1_SIZE, 1..=1),
         (NEWEST - 1, 1..=1),
         (NEWEST, 1..=2),
     ] {
         let answer = ask(&*device, room).map(|bytes| State::read(&bytes));
         let (said, holds) = match &answer {
             Ok(Some(state)) => {
-                let version = state.first.version;
+                let version = state.0.version;
                 (format!("version {version}"), versions.contains(&version))
             }
             Ok(None) => ("no version that is known".into(), false),
@@ -159,10 +161,15 @@ pub fn parameters(subject: &Subject<'_>, evidence: &mut Evidence) -> Found {
     let key = Key::Machine(PARAMETERS.into());
     // driver/config.rs.
     for (name, range, default, found) in [
-        ("MaxRetries", 0..=16, 4, state.max_retries),
+        ("MaxRetries", 0..=16, 4, state.max_retries.into()),
         ("RetryDelayMs", 10..=60_000, 1_000, state.retry_delay_ms),
-        ("Reserve10Fallback", 0..=1, 1, state.reserve10_fallback),
-        ("Watch", 0..=2, 0, state.watch),
+        (
+            "Reserve10Fallback",
+            0..=1,
+            1,
+            state.reserve10_fallback.into(),
+        ),
+        ("Watch", 0..=2, 0, state.watch.into()),
     ] {
         let wanted = parameter(subject.machine, &key, name, range)?;
         evidence.same(name, found, wanted.unwrap_or(default));

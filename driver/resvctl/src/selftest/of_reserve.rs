@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use scsi_reserve::sense::key;
+use scsi_reserve::state::Origin;
 use scsi_reserve::{Cdb, Command, Form, NtStatus};
 
 use super::evidence::{Evidence, Found, Untold, said, untold};
@@ -21,6 +22,8 @@ pub struct Reserver<'a> {
     device: Box<dyn Device + 'a>,
     held: Cell<bool>,
     granted: Cell<u32>,
+    /// A request is out that did not end in its time, and the next may not, either.
+    stuck: Cell<bool>,
 }
 
 impl<'a> Reserver<'a> {
@@ -31,6 +34,7 @@ impl<'a> Reserver<'a> {
             device: subject.open(Access::ReadWrite)?,
             held: Cell::new(false),
             granted: Cell::new(0),
+            stuck: Cell::new(false),
         })
     }
 
@@ -100,10 +104,25 @@ impl<'a> Reserver<'a> {
         reservation::reset(&*self.device)
     }
 
-    /// Releases the disk if it may be held.
-    pub fn undo(&self) -> Answer<()> {
-        if self.held.get() {
-            self.release()?;
+    /// Can't tell any more once a request does not end.
+    pub fn answers(&self) -> Found {
+        match self.stuck.get() {
+            true => untold("a request of an earlier check does not end"),
+            false => Ok(()),
+        }
+    }
+
+    /// Releases the disk if it may be held, by a request that it need not wait for if one is out already.
+    pub fn undo(&self) -> Found {
+        if !self.held.get() {
+            return Ok(());
+        }
+        if !self.stuck.get() {
+            return self.release().map_err(Untold::of("RELEASE"));
+        }
+        match complete(self, RELEASE)?.status {
+            0 => self.held.set(false),
+            status => return untold(format_args!("RELEASE ended with {status:#010x}")),
         }
         Ok(())
     }
@@ -150,16 +169,13 @@ pub fn watched(disk: &Reserver<'_>, evidence: &mut Evidence) -> Found {
     disk.take()?;
     let state = disk.state()?;
     evidence.same("known after RESERVE", state.knowledge(), HELD_BY_US);
-    evidence.same("origin", state.second()?.origin, ANOTHERS_REQUEST);
+    evidence.same("origin", state.second()?.origin, Origin::Watched as u8);
     disk.release().map_err(Untold::of("RELEASE"))?;
     let known = disk.state()?.knowledge();
     evidence.saw("known after RELEASE", known);
     evidence.claim(known != HELD_BY_US, "after RELEASE it is still held by us");
     Ok(())
 }
-
-/// `ReservationState.origin` of what the filter saw of somebody above.
-const ANOTHERS_REQUEST: u32 = 2;
 
 /// The same functions under the device types of disks, CD-ROMs and tapes (ntdddisk.h, ntddcdrm.h, ntddtape.h).
 const SPELLINGS: [(&str, u32); 3] = [("DISK", 0x07), ("CDROM", 0x02), ("TAPE", 0x1F)];
@@ -207,6 +223,7 @@ fn complete(disk: &Reserver<'_>, code: u32) -> Result<Completed, Untold> {
         disk.may_hold();
     }
     let Some(completed) = completed else {
+        disk.stuck.set(true);
         std::mem::forget(requests); // It would wait.
         return untold("the request did not end in a minute");
     };
@@ -301,7 +318,7 @@ pub fn ten_byte(disk: &Reserver<'_>, evidence: &mut Evidence) -> Found {
     let said = said(answer);
     evidence.same("IOCTL_STORAGE_RESERVE", said, "success".into());
     if disk.subject.is_above()? {
-        let length = disk.state()?.first.cdb_length;
+        let length = disk.state()?.0.cdb_length;
         evidence.same("bytes of the filter's commands", length, 10);
     }
     Ok(())
@@ -352,6 +369,7 @@ fn cancel_the_last(
     let end = requests.end(last, AT_ONCE).map_err(ended)?;
     let Some(end) = end else {
         evidence.claim(false, "the cancelled request is still out after a second");
+        disk.stuck.set(true);
         std::mem::forget(requests); // It would wait.
         return Ok(true);
     };
@@ -363,6 +381,7 @@ fn cancel_the_last(
     );
     for request in others {
         if requests.end(request, ALL).map_err(ended)?.is_none() {
+            disk.stuck.set(true);
             std::mem::forget(requests);
             return untold("a request that was not cancelled did not end in a minute");
         }
@@ -402,7 +421,11 @@ fn kill(disk: &Reserver<'_>, how_many: u32, evidence: &mut Evidence) -> Result<b
     evidence.saw("requests that it sent", how_many);
     evidence.saw("of them the filter began to serve", served);
     evidence.claim(ended, "it has not ended a minute after it was killed");
-    serves_on(disk, evidence);
+    if ended {
+        serves_on(disk, evidence);
+    } else {
+        disk.stuck.set(true);
+    }
     Ok(true)
 }
 

@@ -320,7 +320,7 @@ fn look(disk: &Reserver<'_>, error: Option<u32>) -> Result<View, Untold> {
             tells: false,
         });
     };
-    let watches = state.second.as_ref().is_some_and(|second| second.watch > 0);
+    let watches = state.second().is_ok_and(|state| state.watch > 0);
     Ok(View {
         error,
         knowledge: state.knowledge().into(),

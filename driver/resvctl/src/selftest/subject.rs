@@ -1,6 +1,6 @@
 //! A disk that checks are made on, and the filter's state as it is now, whatever its version.
 
-use scsi_reserve::state::IOCTL_RESVFLT_QUERY_STATE;
+use scsi_reserve::state::{IOCTL_RESVFLT_QUERY_STATE, VERSION_1};
 use scsi_reserve::{Knowledge, ReservationState};
 
 use super::evidence::{Untold, untold};
@@ -65,9 +65,8 @@ fn base(driver: &str) -> &str {
     driver.rsplit('\\').next().unwrap_or_default()
 }
 
-/// sizeof(RESVFLT_STATE) of version 1, and of the newest.
-pub const VERSION_1: usize = 96;
-pub const NEWEST: usize = 120;
+/// sizeof(RESVFLT_STATE).
+pub const NEWEST: usize = size_of::<ReservationState>();
 
 /// The state query with room for so many bytes: what came.
 pub fn query(device: &dyn Device, room: usize) -> Answer<Vec<u8>> {
@@ -78,22 +77,7 @@ pub fn query(device: &dyn Device, room: usize) -> Answer<Vec<u8>> {
 }
 
 /// The filter's state.
-pub struct State {
-    /// Version 1's fields.
-    pub first: ReservationState,
-    /// What version 2 has beside them.
-    pub second: Option<Second>,
-}
-
-/// What version 2 of the state has behind version 1's fields.
-pub struct Second {
-    pub origin: u32,
-    pub watch: u32,
-    pub timeout_seconds: u32,
-    pub max_retries: u32,
-    pub retry_delay_ms: u32,
-    pub reserve10_fallback: u32,
-}
+pub struct State(pub ReservationState);
 
 impl State {
     /// Asks for it.
@@ -104,36 +88,13 @@ impl State {
 
     /// Reads an answer; none if it has no form that this program knows.
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let word = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-        let (version, size) = (word(0)?, word(4)? as usize);
-        let wanted = match version {
-            1 => VERSION_1,
-            2 => NEWEST,
-            _ => return None,
-        };
-        if (size, bytes.len()) != (wanted, wanted) {
-            return None;
-        }
-        let mut whole = bytes.to_vec();
-        whole.resize(NEWEST.max(size_of::<ReservationState>()), 0);
-        let first = ReservationState::from_bytes(&whole)?;
-        let second = (version == 2).then(|| {
-            let at = |index: usize| word(VERSION_1 + 4 * index).unwrap_or_default();
-            Second {
-                origin: at(0),
-                watch: at(1),
-                timeout_seconds: at(2),
-                max_retries: at(3),
-                retry_delay_ms: at(4),
-                reserve10_fallback: at(5),
-            }
-        });
-        Some(Self { first, second })
+        let state = ReservationState::from_answer(bytes)?;
+        (state.size as usize == bytes.len()).then_some(Self(state))
     }
 
     /// What is known, as a word.
     pub const fn knowledge(&self) -> &'static str {
-        match Knowledge::from_number(self.first.knowledge) {
+        match Knowledge::from_number(self.0.knowledge) {
             Some(Knowledge::HeldByUs) => HELD_BY_US,
             Some(Knowledge::NotOurs) => NOT_OURS,
             Some(Knowledge::HeldByAnother) => HELD_BY_ANOTHER,
@@ -143,16 +104,15 @@ impl State {
 
     /// How many requests the filter has begun to serve since an earlier state.
     pub const fn served_since(&self, before: &Self) -> u64 {
-        self.first.requests.wrapping_sub(before.first.requests)
+        self.0.requests.wrapping_sub(before.0.requests)
     }
 
-    /// What version 2 tells, or that this is not version 2.
-    pub fn second(&self) -> Result<&Second, Untold> {
-        let second = self.second.as_ref();
-        second.map_or_else(
-            || untold("the filter answers version 1 of the state query"),
-            Ok,
-        )
+    /// Itself, if it has what version 2 has.
+    pub fn second(&self) -> Result<&ReservationState, Untold> {
+        if self.0.version > VERSION_1 {
+            return Ok(&self.0);
+        }
+        untold("the filter answers version 1 of the state query")
     }
 }
 

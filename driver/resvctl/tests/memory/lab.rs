@@ -92,8 +92,9 @@ pub struct Unit {
     pub any_size: bool,
     /// A handle without rights is served.
     pub any_access: bool,
-    /// Origin, Watch, TimeoutSeconds, MaxRetries, RetryDelayMs, Reserve10Fallback.
-    pub second: Cell<[u32; 6]>,
+    /// The parameters: TimeoutSeconds, RetryDelayMs, MaxRetries, Reserve10Fallback, Watch.
+    pub parameters: Cell<[u32; 5]>,
+    pub origin: Cell<u8>,
     pub takes_six: bool,
     pub takes_ten: bool,
     /// RESERVE(10) is sent where RESERVE(6) is refused.
@@ -147,7 +148,8 @@ impl Unit {
             eaten: None,
             any_size: false,
             any_access: false,
-            second: Cell::new([0, 0, 10, 4, 1000, 1]),
+            parameters: Cell::new([10, 1000, 4, 1, 0]),
+            origin: Cell::new(0),
             takes_six: true,
             takes_ten: true,
             falls_back: true,
@@ -180,9 +182,9 @@ impl Unit {
     }
 
     pub fn watch(&self, level: u32) {
-        let mut second = self.second.get();
-        second[1] = level;
-        self.second.set(second);
+        let mut parameters = self.parameters.get();
+        parameters[4] = level;
+        self.parameters.set(parameters);
     }
 
     /// True if the filter hears of a handle's request.
@@ -190,15 +192,13 @@ impl Unit {
         match self.filter {
             Filter::None => false,
             Filter::Above => true,
-            Filter::Below => self.second.get()[1] > 0 && self.unseen != Some(command),
+            Filter::Below => self.parameters.get()[4] > 0 && self.unseen != Some(command),
         }
     }
 
-    fn learn(&self, knowledge: u32, origin: u32) {
+    fn learn(&self, knowledge: u32, origin: u8) {
         self.knowledge.set(knowledge);
-        let mut second = self.second.get();
-        second[0] = origin;
-        self.second.set(second);
+        self.origin.set(origin);
     }
 
     /// What a handle's RESERVE or RELEASE comes to.
@@ -258,7 +258,7 @@ impl Unit {
         if room < 96 && !self.any_size {
             return Err(Win32::INSUFFICIENT_BUFFER);
         }
-        let version = if room < 120 {
+        let version = if room < 112 {
             self.short_version
         } else {
             self.version
@@ -269,7 +269,11 @@ impl Unit {
         bytes[28] = if self.ten.get() { 10 } else { 6 };
         bytes[32..40].copy_from_slice(&self.requests.get().to_le_bytes());
         if version == 2 {
-            bytes.extend(self.second.get().iter().flat_map(|word| word.to_le_bytes()));
+            let [timeout, delay, retries, fallback, watch] = self.parameters.get();
+            let words = [timeout, delay, 0];
+            bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+            bytes.extend([retries, fallback, watch].map(|byte| u8::try_from(byte).expect("small")));
+            bytes.push(self.origin.get());
         }
         bytes[4] = u8::try_from(bytes.len()).expect("small");
         bytes.truncate(room);
