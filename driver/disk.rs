@@ -2,7 +2,7 @@
 //! lower device as if the filter were not there.
 #![forbid(unsafe_code)]
 
-use scsi_reserve::{Control, NtStatus, SrbAnswer, Watch, Watched};
+use scsi_reserve::{Control, NtStatus, SrbAnswer, Watched};
 
 use crate::config::Parameters;
 use crate::reservation::Reservation;
@@ -42,7 +42,7 @@ impl Disk {
             watching: Watching::new(watch, device.below()),
             number,
         };
-        device.open(disk, watch != Watch::Off)
+        device.open(disk, watch)
     }
 }
 
@@ -74,7 +74,10 @@ impl Operations for Disk {
         self.reservation.reset_passes(code);
     }
 
-    #[inline]
+    fn may_change(operation: u8) -> bool {
+        Watched::may_be(operation)
+    }
+
     fn srb_passes(&self, asks: Asks) -> Look {
         self.watching.passes(asks, &self.reservation)
     }

@@ -48,31 +48,29 @@ impl Watching {
     }
 
     /// An SRB passes.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "on every read's way")]
     pub fn passes(&self, asks: Asks, reservation: &Reservation) -> Look {
         let watched = match asks {
-            Asks::Command(operation, second) => match Watched::of_command(operation, second) {
-                None if self.level == Watch::Answers => return Look::Foreign,
-                watched => watched,
-            },
+            Asks::Command(operation, second) => Watched::of_command(operation, second),
             Asks::Function(function) => Watched::of_function(function),
             Asks::Nothing => None,
         };
-        watched.map_or(Look::Away, |watched| self.looks_at(watched, reservation))
+        match (watched, asks) {
+            (Some(watched), _) if self.is_told(reservation) => Look::Watched(watched),
+            (None, Asks::Command(..)) if self.level == Watch::Answers => Look::Foreign,
+            _ => Look::Away,
+        }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn looks_at(&self, watched: Watched, reservation: &Reservation) -> Look {
+    /// Tells the reservation of it, if that is there.
+    fn is_told(&self, reservation: &Reservation) -> bool {
         if !self.started.load(Ordering::Acquire) {
-            return Look::Away;
+            return false;
         }
-        let Some(_there) = self.rundown.acquire() else {
-            return Look::Away;
-        };
-        reservation.other_sent();
-        Look::Watched(watched)
+        let there = self.rundown.acquire();
+        if there.is_some() {
+            reservation.other_sent();
+        }
+        there.is_some()
     }
 
     /// The answer to an SRB that is watched, or one to another that is no success.

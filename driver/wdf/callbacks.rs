@@ -3,16 +3,16 @@
 
 use wdk_sys::{
     CCHAR, IO_NO_INCREMENT, IRP_MJ_DEVICE_CONTROL, IRP_MJ_SCSI, NTSTATUS, PCUNICODE_STRING,
-    PDEVICE_OBJECT, PDRIVER_OBJECT, PIO_COMPLETION_ROUTINE, PIRP, PVOID,
-    PWDF_REQUEST_COMPLETION_PARAMS, PWDFDEVICE_INIT, STATUS_SUCCESS, UCHAR, ULONG,
+    PDEVICE_OBJECT, PDRIVER_OBJECT, PFN_WDFDEVICE_WDM_IRP_DISPATCH, PIO_COMPLETION_ROUTINE, PIRP,
+    PVOID, PWDF_REQUEST_COMPLETION_PARAMS, PWDFDEVICE_INIT, STATUS_SUCCESS, UCHAR, ULONG,
     WDF_PNPPOWER_EVENT_CALLBACKS, WDF_POWER_DEVICE_STATE, WDFCONTEXT, WDFDEVICE, WDFDRIVER,
     WDFIOTARGET, WDFOBJECT, WDFQUEUE, WDFREQUEST, WDFTIMER, WDFWORKITEM,
     call_unsafe_wdf_function_binding as call_unsafe, ntddk::IofCompleteRequest,
 };
 
-use scsi_reserve::{NtStatus, SrbAnswer, Watched};
+use scsi_reserve::{NtStatus, SrbAnswer, Watch, Watched};
 
-use super::below::Below;
+use super::below::{Below, returned};
 use super::bus_relations::BusRelations;
 use super::context::{Context, ContextSpace};
 use super::device::{Device, DeviceInit};
@@ -23,7 +23,7 @@ use super::pass_through::{PassThrough, Returned};
 use super::queue::Queue;
 use super::registry::Key;
 use super::request::{EvtRequestCancel, Request};
-use super::srb::{Asks, Srb};
+use super::srb::{Asks, Srb, current_location};
 use super::timer::Timer;
 use super::work_item::WorkItem;
 
@@ -57,6 +57,10 @@ pub trait Operations: Context {
 
     /// A device control goes by of which that said [`Route::Watch`].
     fn goes_by(&self, code: u32);
+
+    /// False if commands with this operation code need not be told to [`srb_passes`](Self::srb_passes): those are
+    /// [`Look::Away`], or with [`Watch::Answers`] [`Look::Foreign`].
+    fn may_change(operation: u8) -> bool;
 
     /// An SRB passes, if [`Device::open`] was told that they are looked at: whether its answer is, too.
     fn srb_passes(&self, asks: Asks) -> Look;
@@ -257,18 +261,24 @@ impl<C: Operations> Device<C> {
 
     /// Lets device controls in, and SRBs if they are looked at, and puts the context in its place. Comes last: until then
     /// they pass by.
-    pub fn open(self, context: C, srbs: bool) -> Result<(), NtStatus> {
+    pub fn open(self, context: C, watch: Watch) -> Result<(), NtStatus> {
         #[allow(clippy::cast_possible_truncation, reason = "0x0E")]
         const MAJOR_FUNCTION: UCHAR = IRP_MJ_DEVICE_CONTROL as UCHAR;
         #[allow(clippy::cast_possible_truncation, reason = "0x0F")]
         const SCSI: UCHAR = IRP_MJ_SCSI as UCHAR;
-        if srbs {
-            // SAFETY: the callback is that for a device with a `C`.
-            let looked_at = unsafe { self.dispatch_to(SCSI, Some(evt_srb_dispatch::<C>)) };
+        let srbs: PFN_WDFDEVICE_WDM_IRP_DISPATCH = match watch {
+            Watch::Off => None,
+            Watch::Changes => Some(evt_srb_dispatch::<C, false>),
+            Watch::Answers => Some(evt_srb_dispatch::<C, true>),
+        };
+        if srbs.is_some() {
+            // SAFETY: the callbacks are those for a device with a `C`.
+            let looked_at = unsafe { self.dispatch_to(SCSI, srbs) };
             if looked_at.is_err() {
                 core::mem::forget(context);
                 return looked_at;
             }
+            context.below().hold();
         }
         // SAFETY: the callback is that for a device with a `C`.
         unsafe {
@@ -308,6 +318,17 @@ unsafe fn seldom_context<'a, C: Context>(object: WDFOBJECT) -> Option<&'a C> {
 unsafe fn in_place<'a, C: Context>(space: WDFCONTEXT) -> Option<&'a C> {
     // SAFETY: the caller's.
     unsafe { &*space.cast::<ContextSpace<C>>() }.get()
+}
+
+/// The same where it is known to be filled.
+///
+/// # Safety
+/// As there, and it is.
+unsafe fn filled<'a, C: Context>(space: WDFCONTEXT) -> &'a C {
+    // SAFETY: the caller's.
+    let place = unsafe { &*space.cast::<ContextSpace<C>>() }.place();
+    // SAFETY: the caller's; it is only read.
+    unsafe { &*place }
 }
 
 /// What it returns is what was returned to it: the IRP is out of its hands either way. Every device control of the disk
@@ -369,20 +390,60 @@ unsafe fn watch<C: Operations>(
     unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) }
 }
 
-/// Every command that disk.sys sends comes here, if SRBs are looked at.
-unsafe extern "C" fn evt_srb_dispatch<C: Operations>(
+/// Every command that disk.sys sends comes here, if SRBs are looked at; with `ANSWERS` all answers are looked at, too.
+/// What is seldom is left to functions of its own, as above.
+unsafe extern "C" fn evt_srb_dispatch<C: Operations, const ANSWERS: bool>(
     device: WDFDEVICE,
     _major: UCHAR,
     _minor: UCHAR,
     _code: ULONG,
-    driver_context: WDFCONTEXT,
+    space: WDFCONTEXT,
     irp: PIRP,
     dispatch_context: WDFCONTEXT,
 ) -> NTSTATUS {
-    // SAFETY: the IRP is one of IRP_MJ_SCSI, in this driver's location.
-    let asks = unsafe { Srb::of(irp) }.map_or(Asks::Nothing, Srb::asks);
+    // SAFETY: the IRP is one that this callback was given.
+    let location = unsafe { current_location(irp) };
+    // SAFETY: the location is one of IRP_MJ_SCSI.
+    let changes_nothing = unsafe { Srb::of(location) }
+        .is_some_and(|srb| srb.is_command(|operation| !C::may_change(operation)));
+    if !changes_nothing {
+        // SAFETY: the arguments are those of this callback.
+        return unsafe { seldom_srb::<C>(device, irp, dispatch_context) };
+    }
+    if !ANSWERS {
+        // SAFETY: device, IRP and context are those given to this callback.
+        return unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) };
+    }
     // SAFETY: `open` gave the context space of the device, which outlives its callback.
-    if let Some(context) = unsafe { in_place::<C>(driver_context) } {
+    let Some(context) = (unsafe { in_place::<C>(space) }) else {
+        // SAFETY: the arguments are those of this callback.
+        return unsafe { seldom_srb::<C>(device, irp, dispatch_context) };
+    };
+    let routine: PIO_COMPLETION_ROUTINE = Some(foreign_srb_is_back::<C>);
+    // SAFETY: the IRP is the one given to this callback; the routine is for a context space of a `C`.
+    unsafe { context.below().send(irp, routine, space) }
+}
+
+/// With the callback's convention, so that it is a jump from there, and without the context space, so that this takes no
+/// register.
+///
+/// # Safety
+/// The arguments are those given to `evt_srb_dispatch`.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn seldom_srb<C: Operations>(
+    device: WDFDEVICE,
+    irp: PIRP,
+    dispatch_context: WDFCONTEXT,
+) -> NTSTATUS {
+    // SAFETY: the caller's.
+    let location = unsafe { current_location(irp) };
+    // SAFETY: the location is one of IRP_MJ_SCSI.
+    let asks = unsafe { Srb::of(location) }.map_or(Asks::Nothing, Srb::asks);
+    // SAFETY: the device outlives its callback.
+    if let Some(space) = unsafe { ContextSpace::<C>::of(device.cast()) }
+        && let Some(context) = space.get()
+    {
         let routine: PIO_COMPLETION_ROUTINE = match context.srb_passes(asks) {
             Look::Away => None,
             Look::Foreign => Some(foreign_srb_is_back::<C>),
@@ -391,8 +452,9 @@ unsafe extern "C" fn evt_srb_dispatch<C: Operations>(
             Look::Watched(Watched::Other) => Some(watched_srb_is_back::<C, OTHER>),
         };
         if routine.is_some() {
+            let space = core::ptr::from_ref(space).cast_mut().cast();
             // SAFETY: the IRP is the one given to this callback; the routines are for a context space of a `C`.
-            return unsafe { context.below().send(irp, routine, driver_context) };
+            return unsafe { context.below().send(irp, routine, space) };
         }
     }
     // SAFETY: device, IRP and context are those given to this callback.
@@ -403,19 +465,15 @@ unsafe extern "C" fn evt_srb_dispatch<C: Operations>(
 const RESERVE: u8 = Watched::Reserve as u8;
 const RELEASE: u8 = Watched::Release as u8;
 const OTHER: u8 = Watched::Other as u8;
+const FOREIGN: u8 = OTHER + 1;
 
 unsafe extern "C" fn watched_srb_is_back<C: Operations, const WATCHED: u8>(
     _device: PDEVICE_OBJECT,
     irp: PIRP,
     space: PVOID,
 ) -> NTSTATUS {
-    let watched = match WATCHED {
-        RESERVE => Watched::Reserve,
-        RELEASE => Watched::Release,
-        _ => Watched::Other,
-    };
     // SAFETY: the arguments are the routine's.
-    unsafe { srb_is_back::<C>(irp, space, Some(watched)) }
+    unsafe { srb_is_back::<C>(WATCHED, irp, space) }
 }
 
 unsafe extern "C" fn foreign_srb_is_back<C: Operations>(
@@ -423,46 +481,47 @@ unsafe extern "C" fn foreign_srb_is_back<C: Operations>(
     irp: PIRP,
     space: PVOID,
 ) -> NTSTATUS {
-    // SAFETY: the SRB is back, and its IRP in this driver's location.
-    let failed = unsafe { Srb::of(irp) }.is_some_and(|srb| !SrbAnswer::is_success(srb.status()));
-    if failed {
+    // SAFETY: the IRP is back in this driver's location.
+    let location = unsafe { current_location(irp) };
+    // SAFETY: its SRB was looked at when it was sent.
+    let srb = unsafe { Srb::sent(location) };
+    if !SrbAnswer::is_success(srb.status()) {
         // SAFETY: the arguments are the routine's.
-        return unsafe { srb_is_back::<C>(irp, space, None) };
+        return unsafe { srb_is_back::<C>(FOREIGN, irp, space) };
     }
-    // SAFETY: `evt_srb_dispatch` gave the context space, which `Below::send` keeps.
-    if let Some(context) = unsafe { in_place::<C>(space) } {
-        // SAFETY: this is the completion routine, and the context isn't used any more.
-        unsafe { context.below().is_back(irp) };
-    }
-    STATUS_SUCCESS
+    // SAFETY: it was sent with the context space of a `C`, which stays until it is back.
+    let context = unsafe { filled::<C>(space) };
+    // SAFETY: this is the completion routine, and the context isn't used any more.
+    unsafe { context.below().is_back(irp, location) }
 }
 
-/// Tells the answer and lets the IRP go on up: `STATUS_CONTINUE_COMPLETION` is `STATUS_SUCCESS`.
+/// Tells the answer and lets the IRP go on up.
 ///
 /// # Safety
 /// Called by the completion routine of an IRP that `evt_srb_dispatch` sent, with its arguments.
 #[cold]
 #[inline(never)]
-unsafe fn srb_is_back<C: Operations>(
-    irp: PIRP,
-    space: PVOID,
-    watched: Option<Watched>,
-) -> NTSTATUS {
-    // SAFETY: `evt_srb_dispatch` gave the context space, which `Below::send` keeps.
-    let Some(context) = (unsafe { in_place::<C>(space) }) else {
-        return STATUS_SUCCESS;
+unsafe extern "C" fn srb_is_back<C: Operations>(watched: u8, irp: PIRP, space: PVOID) -> NTSTATUS {
+    let watched = match watched {
+        RESERVE => Some(Watched::Reserve),
+        RELEASE => Some(Watched::Release),
+        OTHER => Some(Watched::Other),
+        _ => None,
     };
+    // SAFETY: it was sent with the context space of a `C`, which stays until it is back.
+    let context = unsafe { filled::<C>(space) };
     // SAFETY: a completed IRP's block holds a status.
     let status = NtStatus(unsafe { (*irp).IoStatus.__bindgen_anon_1.Status });
-    // SAFETY: the SRB is back, and its IRP in this driver's location.
-    if let Some(srb) = unsafe { Srb::of(irp) } {
-        // SAFETY: as above.
-        let answer = unsafe { srb.answer(status) };
-        context.srb_answered(watched, &answer);
-    }
+    // SAFETY: the IRP is back in this driver's location.
+    let location = unsafe { current_location(irp) };
+    // SAFETY: its SRB was looked at when it was sent.
+    let srb = unsafe { Srb::sent(location) };
+    // SAFETY: the SRB is back.
+    let answer = unsafe { srb.answer(status) };
+    context.srb_answered(watched, &answer);
     // SAFETY: this is the completion routine, and the context isn't used any more.
-    unsafe { context.below().is_back(irp) };
-    STATUS_SUCCESS
+    let _success = unsafe { context.below().is_back(irp, location) };
+    returned()
 }
 
 /// Completes an IRP with Information 0.
@@ -572,5 +631,6 @@ unsafe extern "C" fn evt_cleanup_callback<C: Operations>(device: WDFOBJECT) {
     // SAFETY: the device outlives its callback.
     if let Some(context) = unsafe { seldom_context::<C>(device) } {
         context.evt_cleanup_callback();
+        context.below().let_go();
     }
 }

@@ -28,7 +28,7 @@
 //! fn attach(init: DeviceInit<'_>) -> Result<(), NtStatus> {
 //!     let device = init.create::<Disk>()?;
 //!     let queue = device.parallel_queue()?;
-//!     device.open(Disk { queue }, false)
+//!     device.open(Disk { queue }, Watch::Off)
 //! }
 //! ```
 //!

@@ -61,32 +61,57 @@ impl<'a> Srb<'a> {
     /// length where an SRB's address would be: what is below 4 GB is no address of the kernel's.
     ///
     /// # Safety
-    /// The IRP is of that major function and in this driver's stack location; it outlives `'a`.
+    /// The stack location is of that major function, and of an IRP that outlives `'a`.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "on every read's way")]
-    pub unsafe fn of(irp: PIRP) -> Option<Self> {
+    pub unsafe fn of(location: PIO_STACK_LOCATION) -> Option<Self> {
         // SAFETY: the caller's.
-        let location = unsafe { current_location(irp) };
-        // SAFETY: the parameters of this major function.
-        let srb = unsafe { (*location).Parameters.Scsi.Srb };
-        if srb.addr() >> 32 == 0 {
+        let parameters = unsafe { &raw const (*location).Parameters };
+        // SAFETY: the upper half of the address, where there is one.
+        if unsafe { parameters.cast::<u32>().add(1).read() } == 0 {
             return None;
         }
+        // SAFETY: so there is.
+        Some(unsafe { Self::sent(location) })
+    }
+
+    /// The same of one that is known to have one.
+    ///
+    /// # Safety
+    /// As above, and it has one.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "on every read's way")]
+    pub unsafe fn sent(location: PIO_STACK_LOCATION) -> Self {
+        // SAFETY: the parameters of this major function.
+        let srb = unsafe { (*location).Parameters.Scsi.Srb };
         // SAFETY: an SRB lives as long as its IRP is out.
         let srb = unsafe { &*srb };
-        Some(
-            if u32::from(srb.Function) == function::STORAGE_REQUEST_BLOCK {
-                // SAFETY: its first bytes say that it is the second form.
-                Self::Storage(unsafe { &*ptr::from_ref(srb).cast() })
-            } else {
-                Self::Scsi(srb)
-            },
-        )
+        if u32::from(srb.Function) == function::STORAGE_REQUEST_BLOCK {
+            // SAFETY: its first bytes say that it is the second form.
+            Self::Storage(unsafe { &*ptr::from_ref(srb).cast() })
+        } else {
+            Self::Scsi(srb)
+        }
+    }
+
+    /// Whether it is, at a glance, a command whose operation code is of these, where class drivers put it: in a
+    /// `STORAGE_REQUEST_BLOCK`, in the first extended data.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "on every read's way")]
+    pub fn is_command(self, of_these: impl Fn(u8) -> bool) -> bool {
+        match self {
+            Self::Scsi(srb) => {
+                u32::from(srb.Function) == function::EXECUTE_SCSI && of_these(srb.Cdb[0])
+            }
+            Self::Storage(srb) => {
+                srb.SrbFunction == function::EXECUTE_SCSI
+                    && Self::data(srb, srb.SrbExDataOffset[0])
+                        .is_some_and(|data| of_these(data.Cdb[0]))
+            }
+        }
     }
 
     /// What it asks for.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "on every read's way")]
     pub fn asks(self) -> Asks {
         let (function, cdb) = match self {
             Self::Scsi(srb) => (srb.Function.into(), Some(&srb.Cdb)),
@@ -100,27 +125,32 @@ impl<'a> Srb<'a> {
     }
 
     /// The extended data with the command.
+    fn command(srb: &STORAGE_REQUEST_BLOCK) -> Option<&SRBEX_DATA_SCSI_CDB16> {
+        let offsets = srb.SrbExDataOffset.as_ptr();
+        (0..srb.NumSrbExData as usize).find_map(|at| {
+            // SAFETY: the SRB has so many offsets, in its own length.
+            let offset = unsafe { offsets.add(at).read() };
+            if (offset as usize) < size_of::<STORAGE_REQUEST_BLOCK>() {
+                return None;
+            }
+            Self::data(srb, offset)
+        })
+    }
+
+    /// The extended data at an offset, if it holds a command.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "on every read's way")]
-    fn command(srb: &STORAGE_REQUEST_BLOCK) -> Option<&SRBEX_DATA_SCSI_CDB16> {
-        const SIZE: usize = size_of::<SRBEX_DATA_SCSI_CDB16>();
-        let offsets = srb.SrbExDataOffset.as_ptr();
-        let last = (srb.SrbLength as usize).checked_sub(SIZE)?;
-        for at in 0..srb.NumSrbExData as usize {
-            // SAFETY: the SRB has so many offsets, in its own length.
-            let offset = unsafe { offsets.add(at).read() } as usize;
-            if offset < size_of::<STORAGE_REQUEST_BLOCK>() || offset > last {
-                continue;
-            }
-            // SAFETY: the data lies inside the SRB.
-            let data = unsafe { ptr::from_ref(srb).cast::<u8>().add(offset) };
-            // SAFETY: as above; extended data is aligned to 8 bytes, and any bytes are valid.
-            let data = unsafe { &*data.cast::<SRBEX_DATA_SCSI_CDB16>() };
-            if matches!(data.Type, CDB_16 | CDB_32) {
-                return Some(data);
-            }
+    fn data(srb: &STORAGE_REQUEST_BLOCK, offset: u32) -> Option<&SRBEX_DATA_SCSI_CDB16> {
+        #[allow(clippy::cast_possible_truncation, reason = "40")]
+        const SIZE: u32 = size_of::<SRBEX_DATA_SCSI_CDB16>() as u32;
+        if offset > srb.SrbLength.checked_sub(SIZE)? {
+            return None;
         }
-        None
+        // SAFETY: the data lies inside the SRB.
+        let data = unsafe { ptr::from_ref(srb).cast::<u8>().add(offset as usize) };
+        // SAFETY: as above; extended data is aligned to 8 bytes, and any bytes are valid.
+        let data = unsafe { &*data.cast::<SRBEX_DATA_SCSI_CDB16>() };
+        matches!(data.Type, CDB_16 | CDB_32).then_some(data)
     }
 
     /// `SrbStatus`, when it is back.

@@ -317,12 +317,12 @@ impl ReservationState {
     /// unit, and the target says that another does, or that something happened which may have ended the
     /// reservation.
     pub fn foreign_answered(&mut self, verdict: &Verdict, now: impl FnOnce() -> u64) -> bool {
-        let denies = verdict.outcome == Outcome::Conflict || verdict.retry == Retry::AtOnce;
-        let denied = denies && self.knowledge == Knowledge::HeldByUs as u32;
-        if denied {
+        let may_be_lost = verdict.outcome == Outcome::Conflict || verdict.retry == Retry::AtOnce;
+        let is_news = may_be_lost && self.knowledge == Knowledge::HeldByUs as u32;
+        if is_news {
             self.learn(Knowledge::Unknown, Origin::Own, now);
         }
-        denied
+        is_news
     }
 
     /// The same as of now to somebody who asks: while a command of the filter's own is out, too, the

@@ -61,11 +61,6 @@ impl Watched {
     /// Byte 1 of RESERVE and RELEASE holds what makes them another's or of extents (SPC-2 7.21, 7.22);
     /// its upper three bits were the logical unit number, in SCSI-2.
     #[must_use]
-    #[inline(always)]
-    #[allow(
-        clippy::inline_always,
-        reason = "a few instructions on every command's way"
-    )]
     pub const fn of_command(operation: u8, second: u8) -> Option<Self> {
         /// The bits in which RESERVE(6), RELEASE(6), RESERVE(10) and RELEASE(10) differ.
         const DIFFERENT: u8 = 0x41;
@@ -80,6 +75,16 @@ impl Watched {
             return Some(Self::Other);
         }
         None
+    }
+
+    /// False of the operation codes of commands that change no reservation whatever follows, nearly all:
+    /// in two instructions.
+    #[must_use]
+    #[inline]
+    pub const fn may_be(operation: u8) -> bool {
+        /// The bits that are the same in the codes of [`of_command`](Self::of_command).
+        const SAME: u8 = 0xB6;
+        operation & SAME == PERSISTENT_RESERVE_OUT & SAME
     }
 
     /// The same of an SRB function other than `EXECUTE_SCSI`: a reset.
