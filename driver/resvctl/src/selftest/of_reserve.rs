@@ -333,7 +333,7 @@ pub fn cancel_queued(disk: &Reserver<'_>, evidence: &mut Evidence) -> Found {
     disk.must_be_above()?;
     disk.take()?;
     // A fast disk serves few of them before the last is cancelled, or all: then it takes more.
-    for how_many in [16, 256, 4096] {
+    for how_many in [16, 256, 1024] {
         if cancel_the_last(disk, how_many, evidence)? {
             return Ok(());
         }
@@ -398,7 +398,7 @@ fn cancel_the_last(
 pub fn process_ends(disk: &Reserver<'_>, evidence: &mut Evidence) -> Found {
     disk.must_be_above()?;
     disk.take()?;
-    for how_many in [64, 1024, 16384] {
+    for how_many in [64, 1024, 4096] {
         if kill(disk, how_many, evidence)? {
             return Ok(());
         }
