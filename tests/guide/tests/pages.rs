@@ -1,45 +1,12 @@
 //! The pages lead where they say, and agree with the code where that can be told by a program.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::{pages, prose, read};
 use scsi_reserve::verdict::PASS_THROUGH_LENGTH;
 use scsi_reserve::{Answer, NtStatus, Verdict};
-
-fn root() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    root.canonicalize().unwrap()
-}
-
-fn read(path: impl AsRef<Path>) -> String {
-    let path = root().join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// All pages: what lies in the root, in `docs/`, and the events.
-fn pages() -> Vec<PathBuf> {
-    let folders = [root(), root().join("docs"), root().join("driver")];
-    let entries = folders
-        .iter()
-        .flat_map(|folder| fs::read_dir(folder).unwrap());
-    let mut pages: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    pages.retain(|path| path.extension().is_some_and(|it| it == "md"));
-    pages.sort();
-    assert!(pages.len() > 2);
-    pages
-}
-
-/// The lines outside code blocks.
-fn prose(page: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut in_code = false;
-    let lines = page.lines().zip(1..).map(|(line, number)| (number, line));
-    lines.filter(move |(_, line)| {
-        let fence = line.trim_start().starts_with("```");
-        in_code ^= fence;
-        !in_code && !fence
-    })
-}
 
 /// The anchors that GitHub makes of a page's headings.
 fn anchors(page: &str) -> BTreeSet<String> {
