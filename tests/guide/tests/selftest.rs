@@ -198,7 +198,7 @@ fn each_check_has_its_section_with_its_own_words() {
         );
         assert_eq!(next("**How:** "), plain(check.how), "{}", check.id);
         assert!(next("**If it does not hold:** ").len() > 20, "{}", check.id);
-        assert!(next("**Cannot tell:** ").len() > 20, "{}", check.id);
+        assert!(next("**Can't be told:** ").len() > 20, "{}", check.id);
     }
 }
 
