@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use scsi_reserve::state::{IOCTL_RESVFLT_QUERY_STATE, NONE};
-use scsi_reserve::{Knowledge, NtStatus, ReservationState, SENSE_KEYS};
+use scsi_reserve::state::{IOCTL_RESVFLT_QUERY_STATE, NONE, Origin, VERSION_1};
+use scsi_reserve::{Knowledge, NtStatus, ReservationState, SENSE_KEYS, Watch};
 
 use crate::arguments::Request;
 use crate::disk::{Disk, Name};
@@ -117,6 +117,52 @@ struct State {
     unit_attentions: u64,
     timeouts: u64,
     cancels: u64,
+    /// What the answer's first version did not have.
+    more: Option<More>,
+}
+
+/// What the second version has more.
+#[derive(Serialize)]
+struct More {
+    origin: Option<&'static str>,
+    watched: u32,
+    parameters: Parameters,
+}
+
+/// The filter's parameters, as it works by them; the timeout is that of the disk.
+#[derive(Serialize)]
+struct Parameters {
+    timeout_seconds: u32,
+    max_retries: u8,
+    retry_delay_ms: u32,
+    reserve10_fallback: u8,
+    watch: u8,
+}
+
+impl More {
+    fn of(state: &ReservationState) -> Option<Self> {
+        (state.version != VERSION_1).then(|| Self {
+            origin: origin(state),
+            watched: state.watched,
+            parameters: Parameters {
+                timeout_seconds: state.timeout_seconds,
+                max_retries: state.max_retries,
+                retry_delay_ms: state.retry_delay_ms,
+                reserve10_fallback: state.reserve10_fallback,
+                watch: state.watch,
+            },
+        })
+    }
+}
+
+/// Whose request it was that made known what is.
+fn origin(state: &ReservationState) -> Option<&'static str> {
+    let is_known = state.knowledge != Knowledge::Unknown as u32;
+    is_known.then_some(if state.origin == Origin::Watched as u8 {
+        "watched"
+    } else {
+        "own"
+    })
 }
 
 impl State {
@@ -144,6 +190,7 @@ impl State {
             unit_attentions: state.unit_attentions,
             timeouts: state.timeouts,
             cancels: state.cancels,
+            more: More::of(state),
         }
     }
 }
@@ -253,13 +300,14 @@ fn query(disk: Disk, device: &dyn Device) -> Filter {
             return Filter::Silent(Failure::of(what)(error).hint(error));
         }
     };
-    match ReservationState::from_answer(&answer[..length.min(answer.len())]) {
-        Some(state) => Filter::State(state),
-        None => {
+    let state = ReservationState::from_answer(&answer[..length.min(answer.len())]);
+    state.map_or_else(
+        || {
             let failure = Failure::new(format!("{disk}: resvflt's answer has another form"));
             Filter::Silent(failure.and("install resvctl.exe and resvflt.sys from one package"))
-        }
-    }
+        },
+        Filter::State,
+    )
 }
 
 pub fn status(machine: &dyn Machine, name: &Name, out: &mut Output<'_>) -> Ends {
@@ -325,6 +373,15 @@ fn told(machine: &dyn Machine, disk: Disk, state: &ReservationState) -> Vec<Stri
         ("cancels", state.cancels),
     ] {
         lines.push(format!("  {word:<14} {count}"));
+    }
+    if state.watch != Watch::Off as u8 {
+        let from = match origin(state) {
+            Some("watched") => "another's request, which passed the filter",
+            Some(_) => "the filter's own request",
+            None => "nothing",
+        };
+        lines.push(format!("  watched        {}", state.watched));
+        lines.push(format!("  known from     {from}"));
     }
     lines
 }

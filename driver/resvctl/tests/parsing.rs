@@ -6,6 +6,7 @@ use memory::Memory;
 use proptest::prelude::*;
 use resvctl::{Exit, Name, multi_string};
 use scsi_reserve::ReservationState;
+use scsi_reserve::state::VERSION_1_SIZE;
 
 #[test]
 fn a_disk_has_the_names_that_people_give_it() {
@@ -255,18 +256,24 @@ proptest! {
     fn whatever_the_driver_answers_it_is_told_or_refused(
         bytes in prop::collection::vec(any::<u8>(), size_of::<ReservationState>()),
         length in 0..=size_of::<ReservationState>(),
-        version in prop_oneof![Just(1_u8), any::<u8>()],
+        version in prop_oneof![Just(1_u8), Just(2), any::<u8>()],
+        whole in any::<bool>(),
     ) {
         let mut bytes = bytes;
         bytes[..4].copy_from_slice(&[version, 0, 0, 0]);
-        bytes.truncate(length);
-        let whole = version == 1 && length == size_of::<ReservationState>();
+        let size = match version {
+            1 => Some(VERSION_1_SIZE),
+            2 => Some(size_of::<ReservationState>()),
+            _ => None,
+        };
+        bytes.truncate(size.filter(|_| whole).unwrap_or(length));
+        let whole = size == Some(bytes.len());
         let machine = Memory { answer: Some(bytes.clone()), ..Memory::default() };
         for line in ["status 1", "status 1 --json"] {
             let (exit, out, err) = machine.command(line);
             prop_assert_eq!(exit, if whole { Exit::Good } else { Exit::Error }, "{}{}", out, err);
         }
-        if let (true, Some(state)) = (whole, ReservationState::from_bytes(&bytes)) {
+        if let (true, Some(state)) = (whole, ReservationState::from_answer(&bytes)) {
             let (_, json, _) = machine.command("status 1 --json");
             let told: serde_json::Value = serde_json::from_str(&json).expect("JSON");
             let told = &told["state"];

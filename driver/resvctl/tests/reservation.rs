@@ -5,12 +5,12 @@ mod memory;
 use memory::{CLASS, DISKS, Memory, machine_key, multi};
 use resvctl::Exit;
 use resvctl::machine::{Key, Value, Win32};
-use scsi_reserve::ReservationState;
+use scsi_reserve::state::VERSION_1_SIZE;
 use serde_json::{Value as Json, json};
 
 /// A filter's answer after no request: its counts don't move in this memory.
 fn state() -> Vec<u8> {
-    let mut bytes = vec![0; size_of::<ReservationState>()];
+    let mut bytes = vec![0; VERSION_1_SIZE];
     (bytes[0], bytes[4], bytes[24]) = (1, 96, 0xFF);
     bytes
 }
@@ -181,7 +181,38 @@ fn a_status_tells_what_the_filter_knows() {
             json,
             json!({ "knowledge": word, "age_ms": 5000, "last_status": "0x80000011", "scsi_status": null, "sense_key": 0,
                 "asc": 0, "ascq": 0, "cdb_length": 10, "requests": 3, "reserves": 4, "releases": 5, "conflicts": 6,
-                "retries": 7, "unit_attentions": 8, "timeouts": 9, "cancels": 10 })
+                "retries": 7, "unit_attentions": 8, "timeouts": 9, "cancels": 10, "more": null })
+        );
+    }
+    // The second version: behind the counters what the filter works by, and where its knowledge came from.
+    let more = |knowledge: u8, watch: u8, origin: u8| {
+        let mut bytes = bytes.clone();
+        (bytes[0], bytes[4], bytes[16]) = (2, 112, knowledge);
+        bytes.extend([10, 0, 0, 0, 0xE8, 3, 0, 0, 5, 0, 0, 0, 4, 1, watch, origin]);
+        told(&bytes)
+    };
+    for (knowledge, watch, origin, word, words) in [
+        (
+            1,
+            1,
+            1,
+            json!("watched"),
+            Some("another's request, which passed the filter"),
+        ),
+        (1, 2, 0, json!("own"), Some("the filter's own request")),
+        (0, 1, 0, json!(null), Some("nothing")),
+        (3, 0, 0, json!("own"), None),
+    ] {
+        let (text, json) = more(knowledge, watch, origin);
+        let known = words.map(|words| format!("  watched        5\n  known from     {words}\n"));
+        assert!(
+            text.ends_with(&known.unwrap_or_else(|| "cancels        10\n".into())),
+            "{text}"
+        );
+        assert_eq!(
+            json["more"],
+            json!({ "origin": word, "watched": 5, "parameters": { "timeout_seconds": 10, "max_retries": 4,
+                "retry_delay_ms": 1000, "reserve10_fallback": 1, "watch": watch } })
         );
     }
     bytes[25] = 0xFF;
