@@ -51,17 +51,30 @@ impl DiskStack {
     /// # Errors
     /// As [`Node::plug`].
     pub fn plug(node: &Node, place: Place, disk: Arc<dyn Disk>) -> Result<Self, Status> {
+        Self::plug_with(node, place, disk, &DiskKeys::default())
+    }
+
+    /// As [`DiskStack::plug`], with what the disk says of itself.
+    ///
+    /// # Errors
+    /// As [`Node::plug`].
+    pub fn plug_with(
+        node: &Node,
+        place: Place,
+        disk: Arc<dyn Disk>,
+        keys: &DiskKeys,
+    ) -> Result<Self, Status> {
         let port = node.port(disk);
-        let (bottom, keys) = (port.device(), DiskKeys::default());
+        let bottom = port.device();
         let (stack, class) = match place {
             Place::Lower => {
-                let stack = node.attach(port, bottom, &keys)?;
+                let stack = node.attach(port, bottom, keys)?;
                 let class = Class::attach(node.name(), stack.top());
                 (stack, class)
             }
             Place::Upper => {
                 let class = Class::attach(node.name(), bottom);
-                (node.attach(port, class.device, &keys)?, class)
+                (node.attach(port, class.device, keys)?, class)
             }
         };
         node.pnp(&stack, Pnp::Start);

@@ -766,6 +766,13 @@ pub fn send_srb(device: *mut DEVICE_OBJECT, irp: *mut IRP, srb: Vec<u8>) -> Stat
     returned
 }
 
+/// True for an IRP that [`send_srb`] has sent, and that has not reached its port.
+pub fn has_srb(irp: *mut IRP) -> bool {
+    irps()
+        .get(&(irp as usize))
+        .is_some_and(|record| record.sent.is_some())
+}
+
 /// Compares an SRB that has reached its port with what was sent. True if a driver in between waits for its end.
 pub fn check_sent(irp: *mut IRP, srb: &[u8]) -> bool {
     let copied = check_foreign(irp);

@@ -102,7 +102,7 @@ pub enum Timing {
     Slow,
     /// Before the dispatch routine returns, at PASSIVE_LEVEL.
     Inline,
-    /// Not by itself: when it is cancelled, or by [`Port::release`].
+    /// Not by itself: when it is cancelled, or by [`Port::release`]. An SRB when its time is over, with SRB_STATUS_TIMEOUT.
     Never,
 }
 
@@ -204,6 +204,7 @@ struct State {
     script: VecDeque<Answer>,
     repeated: Option<Answer>,
     seen: Vec<Seen>,
+    happened: u64,
     foreign: Vec<(u8, u8, u32)>,
     pnp: Vec<(u8, u8)>,
 }
@@ -246,6 +247,7 @@ impl Port {
                     script: VecDeque::new(),
                     repeated: None,
                     seen: Vec::new(),
+                    happened: 0,
                     foreign: Vec::new(),
                     pnp: Vec::new(),
                 }),
@@ -334,6 +336,19 @@ impl Port {
         }
     }
 
+    /// Ends one of those that are out, by its place in the order in which they came, at once and on the calling thread.
+    pub fn finish_one(&self, which: usize) {
+        let (irp, send) = self.all_out()[which];
+        self.run(irp, send);
+    }
+
+    /// The commands since the last call of [`Port::take_seen`], and how much has happened: commands that came, and that were
+    /// executed.
+    pub fn seen_so_far(&self) -> (Vec<Seen>, u64) {
+        let state = self.state();
+        (state.seen.clone(), state.happened)
+    }
+
     /// Answers to give before the disk is asked again.
     pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
         self.state().script.extend(answers);
@@ -383,7 +398,9 @@ impl Port {
         }
         // SAFETY: a live IRP in this device's location.
         let srb = Srb::at(unsafe { *io::srb_parameter(location) });
-        if let Some(srb) = srb.filter(|_| u32::from(code) == major::IRP_MJ_SCSI) {
+        // Other internal controls have the same major function.
+        let is_srb = u32::from(code) == major::IRP_MJ_SCSI && io::has_srb(irp);
+        if let Some(srb) = srb.filter(|_| is_srb) {
             return self.srb(irp, minor, srb);
         }
         io::check_foreign(irp);
@@ -421,6 +438,7 @@ impl Port {
         let (timing, cancel) = {
             let mut state = self.state();
             state.wanted += u64::from(!io::is_cancelled(irp));
+            state.happened += 1;
             (state.timing, state.cancel)
         };
         if timing == Timing::Inline {
@@ -465,7 +483,11 @@ impl Port {
     /// An SRB: its life is that of a pass-through, but that no cancel ends it.
     fn srb(self: &Arc<Self>, irp: *mut IRP, minor: u8, srb: Srb) -> Status {
         let watched = io::check_sent(irp, &srb.image());
-        let timing = self.state().timing;
+        let timing = {
+            let mut state = self.state();
+            state.happened += 1;
+            state.timing
+        };
         let mut out = SrbOut {
             send: 0,
             srb,
@@ -488,9 +510,34 @@ impl Port {
         match timing {
             Timing::Later => self.finish_later(irp as usize, send),
             Timing::Slow => self.finish_slowly(irp as usize, send),
-            Timing::Inline | Timing::Never => {}
+            Timing::Never => self.time_out(irp as usize, send, srb.timeout()),
+            Timing::Inline => {}
         }
         status::PENDING
+    }
+
+    /// Ends an SRB that is still out when its time is over.
+    fn time_out(self: &Arc<Self>, irp: usize, send: u64, seconds: u32) {
+        const SECOND: u64 = 10_000_000;
+        let port = Arc::clone(self);
+        let due = self.world.now() + u64::from(seconds) * SECOND;
+        let job = Box::new(move || {
+            let out = port.take_srb(irp as *mut IRP, send);
+            if let Some(out) = out {
+                let end = || port.put_srb(irp as *mut IRP, out, &Answer::Target(Outcome::TimedOut));
+                world::current().at_irql(irql::DISPATCH, "the port's DPC", end);
+            }
+        });
+        self.world
+            .set_timer(due, "port timeout", irql::PASSIVE, job);
+    }
+
+    /// Takes an SRB from those that are out, if it still is.
+    fn take_srb(&self, irp: *mut IRP, send: u64) -> Option<SrbOut> {
+        let mut state = self.state();
+        let there = state.srbs.get(&(irp as usize));
+        there.filter(|out| out.send == send)?;
+        state.srbs.remove(&(irp as usize))
     }
 
     /// What becomes of an SRB.
@@ -576,19 +623,9 @@ impl Port {
         let answer = self.ask_srb(out);
         thread.point();
         // It may have been ended by somebody else meanwhile.
-        let ours = {
-            let mut state = self.state();
-            let there = state.srbs.get(&(irp as usize));
-            let ours = there.is_some_and(|out| out.send == send);
-            if ours {
-                state.srbs.remove(&(irp as usize));
-            }
-            ours
-        };
-        if ours {
-            thread.at_irql(irql::DISPATCH, "the port's DPC", || {
-                self.put_srb(irp, out, &answer)
-            });
+        if self.take_srb(irp, send).is_some() {
+            let end = || self.put_srb(irp, out, &answer);
+            thread.at_irql(irql::DISPATCH, "the port's DPC", end);
         }
     }
 
@@ -706,7 +743,9 @@ impl Port {
             answer: answer.clone(),
             watched,
         };
-        self.state().seen.push(seen);
+        let mut state = self.state();
+        state.seen.push(seen);
+        state.happened += 1;
         answer
     }
 
