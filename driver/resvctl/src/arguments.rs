@@ -13,6 +13,7 @@ Examples:
   resvctl status D: --json      what this node last knew of D:'s disk
   resvctl install --dry-run     say what would be changed
   resvctl uninstall             take back what install changed
+  resvctl selftest              find out here what the docs say of Windows
 
 Exit codes:
   0  done; of reserve and release: the disk said so, whoever served the request

@@ -469,10 +469,11 @@ peer_cases! {
 }
 
 type Ran = (Exit, String, Json);
+type Holder = Arc<Mutex<Option<String>>>;
 
-/// Runs both at the same time, with a share.
-fn run_both(filter: Filter, change: [fn(&mut Memory); 2]) -> [Ran; 2] {
-    let (holder, share) = (Arc::default(), memory::Share::default());
+/// Runs both at the same time, with a share; and who holds the unit then.
+fn meet(filter: Filter, change: [fn(&mut Memory); 2]) -> ([Ran; 2], Holder) {
+    let (holder, share) = (Holder::default(), memory::Share::default());
     let node = |own: &'static str, peer: &'static str, change: fn(&mut Memory)| {
         let (holder, share) = (Arc::clone(&holder), Arc::clone(&share));
         move || {
@@ -498,7 +499,7 @@ fn run_both(filter: Filter, change: [fn(&mut Memory); 2]) -> [Ran; 2] {
         share.lock().expect("no panic").is_empty(),
         "the share is left as it was"
     );
-    both
+    (both, holder)
 }
 
 #[test]
@@ -511,7 +512,7 @@ fn two_nodes_see_the_same_of_each_other() {
             why,
             ..
         } = case;
-        for (exit, said, report) in run_both(*filter, case.change) {
+        for (exit, said, report) in meet(*filter, case.change).0 {
             let (came, said_why) = &results(&report, id)["PhysicalDrive1"];
             assert_eq!(came, result, "{id}, {filter:?}, {why}: {said}");
             assert!(said_why.contains(why), "{id}, {why}: {said_why}");
@@ -527,16 +528,11 @@ fn two_nodes_see_the_same_of_each_other() {
 
 #[test]
 fn after_two_nodes_met_nobody_holds_the_disk() {
-    let holder: Arc<Mutex<Option<String>>> = Arc::default();
-    static HOLDER: Mutex<Option<Arc<Mutex<Option<String>>>>> = Mutex::new(None);
-    *HOLDER.lock().expect("no panic") = Some(Arc::clone(&holder));
-    let shared: fn(&mut Memory) = |machine| {
-        let holder = HOLDER.lock().expect("no panic").clone();
-        unit(machine).holder = holder.expect("set");
-    };
-    let ran = run_both(Above, [shared, shared]);
-    assert_eq!(ran.map(|(exit, ..)| exit), [Exit::Good; 2]);
-    assert_eq!(*holder.lock().expect("no panic"), None);
+    for filter in [Above, Below] {
+        let (ran, holder) = meet(filter, [|_| {}, |_| {}]);
+        assert_eq!(ran.map(|(exit, ..)| exit), [Exit::Good; 2]);
+        assert_eq!(*holder.lock().expect("no panic"), None);
+    }
 }
 
 #[test]
@@ -741,13 +737,13 @@ fn what_changes_a_disk_is_refused_where_it_may_not() {
         ),
         ("1 --list", Exit::Usage, "--list", |_| {}),
         ("1 --with-reserve", Exit::Error, "administrator", |m| {
-            m.elevated = false
+            m.elevated = false;
         }),
         ("1 --with-sleep", Exit::Error, "administrator", |m| {
-            m.elevated = false
+            m.elevated = false;
         }),
         ("1 --peer B", Exit::Error, "administrator", |m| {
-            m.elevated = false
+            m.elevated = false;
         }),
         (
             "0 --with-reserve",
@@ -854,14 +850,15 @@ fn a_disk_that_is_somebodys_is_not_reserved() {
 fn a_report_is_shown_again_as_it_was_printed() {
     let mut machine = Memory::lab(Below);
     unit(&mut machine).refusal = Err(Win32::IO_DEVICE);
+    unit(&mut machine).identity = Some(["ACME    ", "Turbo", "1.0"]);
     let (exit, said, _) = run(&machine, "1 --with-reserve");
     assert_eq!(exit, Exit::Error);
-    let (shows, shown, _) = machine.command(&format!("selftest --show {REPORT}"));
-    assert_eq!(shows, exit);
+    let (again, shown, _) = machine.command(&format!("selftest --show {REPORT}"));
+    assert_eq!(again, exit);
     assert!(said.contains(&shown), "{shown}\n{said}");
     for told in [
         "Windows Server 2022 21H2, build 14393.2000; KMDF 1.33.0.0; resvflt.sys 0.1.0.0; resvctl 0.1.0\n",
-        "PhysicalDrive1: filter below disk.sys; port port 10.0.1.2; ",
+        "PhysicalDrive1: filter below disk.sys; port port 10.0.1.2; ACME; Turbo; 1.0; bus type 9\n",
         "does not hold  port-refusal      PhysicalDrive1   the port hands nothing over: ",
         "               status: the disk's answer was an error (error 1117)\n",
         "can't be told  watched           PhysicalDrive1   Watch is 0\n",

@@ -452,51 +452,37 @@ fn the_schema_knows_the_checks_and_no_report_that_was_made_wrong() {
     let (_, _, good) = run(&bench.a, R);
     bench.end();
     assert!(faults(&good).is_empty());
-    let wrongs: [(&str, fn(&mut Json)); 14] = [
-        ("no versions", |r| {
-            drop(r.as_object_mut().map(|r| r.remove("versions")))
-        }),
-        ("another form", |r| r["form"] = 2.into()),
-        ("a field that nobody knows", |r| r["more"] = 1.into()),
-        ("no KMDF", |r| {
-            drop(r["versions"].as_object_mut().map(|r| r.remove("kmdf")))
-        }),
-        ("a build in words", |r| {
-            r["versions"]["windows"]["build"] = "20348".into()
-        }),
-        ("a disk that is none", |r| {
-            r["disks"][0]["disk"] = "D:".into()
-        }),
-        ("a place that is none", |r| {
-            r["disks"][0]["filter"] = "beside".into()
-        }),
-        ("an unknown check", |r| {
-            r["results"][0]["id"] = "luck".into()
-        }),
-        ("an unknown result", |r| {
-            r["results"][0]["result"] = "maybe".into()
-        }),
-        ("no result", |r| {
-            drop(r["results"][0].as_object_mut().map(|r| r.remove("result")))
-        }),
-        ("no reason", |r| {
-            r["results"][0]["result"] = "cannot_tell".into();
-            r["results"][0]["why"] = Json::Null;
-        }),
-        ("a reason of what holds", |r| {
-            r["results"][0]["result"] = "holds".into();
-            r["results"][0]["why"] = "it does".into();
-        }),
-        ("evidence without a value", |r| {
-            r["results"][0]["evidence"] = json!([{ "name": "path" }])
-        }),
-        ("undone a negative number of times", |r| {
-            r["undone"]["reserved"] = (-1).into()
-        }),
+    assert_eq!(good["results"][0]["result"], HOLDS);
+    // Without a value the field is taken away.
+    let wrongs = [
+        ("/versions", None),
+        ("/form", Some(json!(2))),
+        ("/more", Some(json!(1))),
+        ("/versions/kmdf", None),
+        ("/versions/windows/build", Some(json!("20348"))),
+        ("/disks/0/disk", Some(json!("D:"))),
+        ("/disks/0/filter", Some(json!("beside"))),
+        ("/results/0/id", Some(json!("luck"))),
+        ("/results/0/result", Some(json!("maybe"))),
+        // It holds, so that there is no reason.
+        ("/results/0/result", Some(json!("cannot_tell"))),
+        ("/results/0/why", Some(json!("it does"))),
+        ("/results/0/result", None),
+        ("/results/0/evidence", Some(json!([{ "name": "path" }]))),
+        ("/undone/reserved", Some(json!(-1))),
     ];
-    for (what, make_wrong) in wrongs {
+    for (field, value) in wrongs {
         let mut report = good.clone();
-        make_wrong(&mut report);
-        assert!(!faults(&report).is_empty(), "{what} is a report");
+        let (parent, name) = field.rsplit_once('/').expect("a pointer");
+        let parent = report.pointer_mut(parent).expect("it is there");
+        let parent = parent.as_object_mut().expect("an object");
+        match &value {
+            Some(value) => parent.insert(name.into(), value.clone()),
+            None => parent.remove(name),
+        };
+        assert!(
+            !faults(&report).is_empty(),
+            "{field}, {value:?}: it is a report"
+        );
     }
 }

@@ -91,6 +91,10 @@ impl Evidence {
     }
 
     /// Notes what was read, and claims that it is what it should be.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a number or a text that was made for it"
+    )]
     pub fn same<T: PartialEq + fmt::Display>(
         &mut self,
         name: impl fmt::Display,

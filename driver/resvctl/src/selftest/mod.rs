@@ -202,6 +202,10 @@ impl Run<'_, '_> {
             self.undo(reserver);
         }
         for check in CHECKS.iter().filter(|check| asked(check.needs)) {
+            if check.needs == Needs::WithSleep && reserver.is_ok() {
+                self.out
+                    .line("  the machine sleeps now, and goes on when it is awake again")?;
+            }
             self.check(check, Some(subject.disk), |evidence| {
                 let reserver = reserver.as_ref().map_err(|why| (*why).clone())?;
                 reserver.answers()?;

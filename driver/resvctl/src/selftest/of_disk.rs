@@ -19,10 +19,10 @@ fn lists(subject: &Subject<'_>, evidence: &mut Evidence) -> Result<[Vec<String>;
             let Some(value) = value.map_err(Untold::of(list))? else {
                 continue;
             };
-            let names = multi_string::strings(&value.data);
+            let drivers = multi_string::strings(&value.data);
             let whose = if device.is_some() { "disk" } else { "class" };
-            evidence.saw(format_args!("{list} of the {whose}"), names.join(", "));
-            named.extend(names);
+            evidence.saw(format_args!("{list} of the {whose}"), drivers.join(", "));
+            named.extend(drivers);
         }
     }
     Ok(named)

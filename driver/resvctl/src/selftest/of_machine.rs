@@ -351,10 +351,7 @@ pub fn kmdf_verifier(machine: &dyn Machine, evidence: &mut Evidence) -> Found {
     let value = value.map_err(Untold::of("VerifierOn"))?;
     let verified = machine.verified(IMAGE);
     let verified = verified.map_err(Untold::of("Driver Verifier"))?.is_some();
-    let on = match &value {
-        None => None,
-        Some(value) => Some(dword(value)),
-    };
+    let on = value.as_ref().map(dword);
     evidence.saw(
         "VerifierOn",
         match on {

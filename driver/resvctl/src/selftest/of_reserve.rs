@@ -106,10 +106,10 @@ impl<'a> Reserver<'a> {
 
     /// Can't tell any more once a request does not end.
     pub fn answers(&self) -> Found {
-        match self.stuck.get() {
-            true => untold("a request of an earlier check does not end"),
-            false => Ok(()),
+        if self.stuck.get() {
+            return untold("a request of an earlier check does not end");
         }
+        Ok(())
     }
 
     /// Releases the disk if it may be held, by a request that it need not wait for if one is out already.

@@ -81,6 +81,11 @@ struct Page {
     views: Vec<View>,
 }
 
+/// Where a node's file is.
+fn file(share: &str, node: &str) -> String {
+    format!(r"{share}\resvctl-selftest-{node}.json")
+}
+
 /// How two nodes keep step.
 pub struct Peers<'a> {
     machine: &'a dyn Machine,
@@ -106,18 +111,17 @@ impl<'a> Peers<'a> {
         peer: &str,
         share: Option<&str>,
     ) -> Result<Self, Failure> {
-        let own = match own {
-            Some(own) => own.to_owned(),
-            None => {
-                let name = machine.value(&Key::Machine(COMPUTER_NAME.into()), "ComputerName");
-                let name = name.map_err(Failure::of("this machine's name"))?;
-                let name = name.map(|name| name.text()).unwrap_or_default();
-                if name.is_empty() {
-                    let failure = Failure::new("this machine's name is not told");
-                    return Err(failure.and("--name NAME gives it one"));
-                }
-                name
+        let own = if let Some(own) = own {
+            own.to_owned()
+        } else {
+            let name = machine.value(&Key::Machine(COMPUTER_NAME.into()), "ComputerName");
+            let name = name.map_err(Failure::of("this machine's name"))?;
+            let name = name.map(|name| name.text()).unwrap_or_default();
+            if name.is_empty() {
+                let failure = Failure::new("this machine's name is not told");
+                return Err(failure.and("--name NAME gives it one"));
             }
+            name
         };
         for name in [&own, peer] {
             let good = |c: char| c.is_alphanumeric() || "-_.".contains(c);
@@ -143,16 +147,12 @@ impl<'a> Peers<'a> {
         (node == Node::First) == (self.own < self.peer)
     }
 
-    fn file(&self, share: &str, node: &str) -> String {
-        format!(r"{share}\resvctl-selftest-{node}.json")
-    }
-
     /// Writes this node's file.
     fn tell(&self, views: &[View]) -> Found {
         let Some(share) = &self.share else {
             return Ok(());
         };
-        let path = self.file(share, &self.own);
+        let path = file(share, &self.own);
         let page = Page {
             run: self.run,
             with: self.with,
@@ -165,7 +165,7 @@ impl<'a> Peers<'a> {
 
     /// The other's file, if it is there and whole.
     fn page(&self, share: &str) -> Result<Option<Page>, Untold> {
-        let path = self.file(share, &self.peer);
+        let path = file(share, &self.peer);
         let bytes = self.machine.read_file(&path).map_err(Untold::of(path))?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
@@ -216,10 +216,10 @@ impl<'a> Peers<'a> {
     ) -> Result<Vec<View>, Untold> {
         let Some(share) = &self.share else {
             out.line(format_args!("  press Enter when {} {doing}", self.peer))?;
-            return match self.machine.enter().map_err(Untold::of("the operator"))? {
-                true => Ok(Vec::new()),
-                false => untold("there is nobody who presses Enter"),
-            };
+            if self.machine.enter().map_err(Untold::of("the operator"))? {
+                return Ok(Vec::new());
+            }
+            return untold("there is nobody who presses Enter");
         };
         self.await_page(share, STEP, |page| {
             let page = page.filter(|page| Some(page.run) == self.with)?;
@@ -236,7 +236,7 @@ impl<'a> Peers<'a> {
         if !acts_last {
             self.await_page(share, STEP, |page| page.is_none().then_some(()))?;
         }
-        let path = self.file(share, &self.own);
+        let path = file(share, &self.own);
         let removed = self.machine.remove_file(&path);
         removed.map(|_| ()).map_err(Untold::of(path))
     }
@@ -301,7 +301,7 @@ fn steps(
             *theirs = peers.wait_for(number, "has done it", out)?;
             None
         };
-        mine.push(look(disk, error)?);
+        mine.push(look(disk, error));
         peers.tell(mine)?;
         if peers.is(node) {
             *theirs = peers.wait_for(number, "is at the next step", out)?;
@@ -311,21 +311,21 @@ fn steps(
 }
 
 /// What the filter knows now.
-fn look(disk: &Reserver<'_>, error: Option<u32>) -> Result<View, Untold> {
+fn look(disk: &Reserver<'_>, error: Option<u32>) -> View {
     let above = disk.subject.is_above().unwrap_or(false);
     let Ok(state) = disk.state() else {
-        return Ok(View {
+        return View {
             error,
             knowledge: UNKNOWN.into(),
             tells: false,
-        });
+        };
     };
     let watches = state.second().is_ok_and(|state| state.watch > 0);
-    Ok(View {
+    View {
         error,
         knowledge: state.knowledge().into(),
         tells: above || watches,
-    })
+    }
 }
 
 impl Story {

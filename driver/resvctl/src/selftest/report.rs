@@ -21,7 +21,7 @@ const FORM: u32 = 1;
 pub struct Report {
     form: u32,
     versions: Versions,
-    disks: Vec<Disk>,
+    disks: Vec<Tested>,
     pub results: Vec<Found>,
     pub undone: Undone,
 }
@@ -50,7 +50,7 @@ struct Windows {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Disk {
+struct Tested {
     disk: String,
     instance: String,
     /// Where the filter is, relative to disk.sys.
@@ -106,7 +106,7 @@ impl Report {
         Self {
             form: FORM,
             versions: Versions::read(machine),
-            disks: subjects.iter().map(Disk::read).collect(),
+            disks: subjects.iter().map(Tested::read).collect(),
             results: Vec::new(),
             undone: Undone::default(),
         }
@@ -196,7 +196,7 @@ impl Versions {
     }
 }
 
-impl Disk {
+impl Tested {
     fn read(subject: &Subject<'_>) -> Self {
         let machine = subject.machine;
         let port = subject.stack().ok().and_then(|stack| {
@@ -235,8 +235,8 @@ fn image_of(machine: &dyn Machine, driver: &str) -> String {
 }
 
 /// A version, or that it is not told.
-fn version(of: &Option<String>) -> &str {
-    of.as_deref().unwrap_or("(version not told)")
+fn version(of: Option<&String>) -> &str {
+    of.map_or("(version not told)", |version| version)
 }
 
 impl std::fmt::Display for Versions {
@@ -254,14 +254,14 @@ impl std::fmt::Display for Versions {
         write!(
             f,
             "; KMDF {}; resvflt.sys {}; resvctl {}",
-            version(&self.kmdf),
-            version(&self.resvflt),
+            version(self.kmdf.as_ref()),
+            version(self.resvflt.as_ref()),
             self.resvctl
         )
     }
 }
 
-impl std::fmt::Display for Disk {
+impl std::fmt::Display for Tested {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let place = match self.filter {
             Place::Above => "filter above disk.sys",
@@ -271,12 +271,19 @@ impl std::fmt::Display for Disk {
         };
         write!(f, "{}: {place}", self.disk)?;
         if let Some(port) = &self.port {
-            write!(f, "; port {} {}", port.driver, version(&port.version))?;
+            write!(
+                f,
+                "; port {} {}",
+                port.driver,
+                version(port.version.as_ref())
+            )?;
         }
         if let Some(target) = &self.target {
             let parts = [&target.vendor, &target.product, &target.revision];
-            let parts: Vec<&str> = parts.into_iter().flatten().map(|part| &**part).collect();
-            write!(f, "; {}, bus type {}", parts.join(" "), target.bus_type)?;
+            for part in parts.into_iter().flatten() {
+                write!(f, "; {part}")?;
+            }
+            write!(f, "; bus type {}", target.bus_type)?;
         }
         Ok(())
     }

@@ -1,4 +1,9 @@
 //! What a self-test asks of a machine beyond the rest, as knobs that a test turns; and disks that reserve.
+#![allow(
+    clippy::doc_markdown,
+    clippy::struct_excessive_bools,
+    reason = "names of Windows' are words here, and each knob is one"
+)]
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -125,6 +130,8 @@ pub struct Unit {
     /// The initiator that holds the unit; two machines may share it.
     pub holder: Arc<Mutex<Option<String>>>,
     pub initiator: String,
+    /// Vendor, product and revision, and where that is: STORAGE_DEVICE_DESCRIPTOR.
+    pub identity: Option<[&'static str; 3]>,
     /// RELEASE does not end its reservation.
     pub keeps: bool,
     /// A reset that does not end reservations.
@@ -173,6 +180,7 @@ impl Unit {
             served: Rc::default(),
             holder: Arc::default(),
             initiator: "us".into(),
+            identity: None,
             keeps: false,
             survives_reset: false,
             requests: Cell::new(0),
@@ -306,6 +314,24 @@ impl Unit {
         Ok(56 + sense.len())
     }
 
+    /// A STORAGE_DEVICE_DESCRIPTOR: VendorIdOffset, ProductIdOffset and ProductRevisionOffset are its fourth to sixth word,
+    /// BusType its eighth.
+    fn describe(&self, output: &mut [u8]) -> usize {
+        let mut head = [40_u32, 0, 0, 0, 0, 0, 0, 9, 0, 0];
+        let mut tail = Vec::new();
+        for (at, text) in (3..).zip(self.identity.unwrap_or_default()) {
+            head[at] = u32::try_from(40 + tail.len()).expect("small");
+            tail.extend(text.bytes().chain([0]));
+        }
+        let bytes: Vec<u8> = head
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .chain(tail)
+            .collect();
+        output[..bytes.len()].copy_from_slice(&bytes);
+        bytes.len()
+    }
+
     /// A device control that is this unit's.
     pub fn control(
         &self,
@@ -322,6 +348,7 @@ impl Unit {
             Access::ReadWrite => 3,
         };
         let answer = match code {
+            0x002D_1400 if self.identity.is_some() => Ok(self.describe(output)),
             0x002D_1080 | 0x002D_1400 | 0x002D_5018 | 0x0004_1018 => return None,
             _ if wants & !has != 0 && !self.any_access => Err(Win32::ACCESS_DENIED),
             0x8016_6058 => self.state(output.len()).map(|bytes| {

@@ -9,6 +9,7 @@ mod lab;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
+#[allow(unused_imports, reason = "each test uses its part")]
 pub use lab::{CancelAs, Filter, Lab, ProcessAs, Share, Unit, image};
 use resvctl::machine::{
     Access, Answer, Device, Ended, Hive, Key, Loaded, Machine, Node, Process, Removed, Requests,
@@ -447,10 +448,10 @@ impl Device for Drive<'_> {
         memory.sent.borrow_mut().push((code, input.to_vec()));
         let number = self.disks.first().copied().unwrap_or(u32::MAX);
         let lab = memory.lab.as_ref().filter(|_| !self.volume);
-        if let Some(unit) = lab.and_then(|lab| lab.units.get(number as usize)) {
-            if let Some(answer) = unit.control(self.access, code, input, output) {
-                return answer;
-            }
+        let unit = lab.and_then(|lab| lab.units.get(number as usize));
+        let answer = unit.and_then(|unit| unit.control(self.access, code, input, output));
+        if let Some(answer) = answer {
+            return answer;
         }
         match code {
             // VOLUME_DISK_EXTENTS: a count, and six words each.
@@ -872,7 +873,7 @@ impl Machine for Memory {
 
     fn verified(&self, file: &str) -> Answer<Option<Verified>> {
         assert_eq!(file, "resvflt.sys");
-        self.tells()?.verified.clone()
+        self.tells()?.verified
     }
 
     fn trace(&self, provider: u128) -> Answer<Box<dyn Session + '_>> {
