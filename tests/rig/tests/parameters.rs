@@ -29,12 +29,13 @@ const fn parameter(name: &'static str, least: u32, most: u32, absent: u32) -> Pa
 }
 
 /// Of the driver's own key. 0 seconds are the disk's own.
-const DRIVER: [Parameter; 5] = [
+const DRIVER: [Parameter; 6] = [
     parameter("TimeoutSeconds", 1, 3_600, 0),
     parameter("MaxRetries", 0, 16, 4),
     parameter("RetryDelayMs", 10, 60_000, 1_000),
     parameter("Reserve10Fallback", 0, 1, 1),
     parameter("AttachMode", 0, 1, 0),
+    parameter("Watch", 0, 2, 0),
 ];
 
 /// Of a disk's hardware key; 2 says nothing.
