@@ -50,7 +50,7 @@ impl Fault {
 }
 
 /// The rig's tests of the image that take seconds.
-const TESTS_RUN: [&str; 10] = [
+const TESTS_RUN: [&str; 11] = [
     "loader",
     "driver",
     "query",
@@ -61,6 +61,7 @@ const TESTS_RUN: [&str; 10] = [
     "places",
     "faults",
     "interleavings",
+    "watch",
 ];
 
 /// For all of them; a fault that makes one wait for ever is caught by that.

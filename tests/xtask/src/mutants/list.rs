@@ -31,7 +31,7 @@ pub const FAULTS: &[Fault] = &[
     fault("filter.rs", "Err(NtStatus::OBJECT_NAME_NOT_FOUND) => Ok(None)", "Err(_) if true => Ok(None)"),
     fault("filter.rs", "self.disks.fetch_add(1,", "self.disks.fetch_add(0,"),
     fault("filter.rs", "attached.map_err(failed)?;", "let _ = attached.map_err(failed);"),
-    fault("wdf/device.rs", "let opened = check(unsafe {", "let opened = Ok(()); let _ = check(unsafe {"),
+    fault("wdf/device.rs", "let opened = unsafe { self.dispatch_to", "let opened = Ok(()); let _ = unsafe { self.dispatch_to"),
 
     // Which requests, and where they go.
     fault("disk.rs", "Route::Complete(NtStatus::DEVICE_NOT_CONNECTED)", "Route::Pass"),
@@ -64,7 +64,27 @@ pub const FAULTS: &[Fault] = &[
     fault("state.rs", "_ if verdict.outcome == Outcome::Conflict", "_ if false"),
     fault("state.rs", "Action::StartTimer { milliseconds: 0 } if verdict.retry == Retry::AtOnce => {}", ""),
     fault("wdf/etw.rs", ") <= ULONG::from(event.descriptor.Level)", ") < ULONG::from(event.descriptor.Level)"),
-    fault("wdf/request.rs", "self.end(NtStatus::SUCCESS, size_of::<T>() as u64);", "self.end(NtStatus::SUCCESS, 0);"),
+    fault("wdf/request.rs", "self.end(NtStatus::SUCCESS, output.length as u64);", "self.end(NtStatus::SUCCESS, 0);"),
+    fault("wdf/request.rs", "if self.output.length < size {", "if false {"),
+
+    // What others send.
+    fault("config.rs", r#""Watch"), 0..=2"#, r#""Watch"), 0..=3"#),
+    fault("config.rs", "2 => Watch::Answers", "2 => Watch::Changes"),
+    fault("disk.rs", "self.watching.start();", ""),
+    fault("disk.rs", "self.watching.gone();", ""),
+    fault("watch.rs", "if self.level == Watch::Answers => Look::Foreign", "if false => Look::Foreign"),
+    fault("reservation.rs", "state.operation.other_sent();", ""),
+    fault("reservation.rs", "state.disk.other_sent();", ""),
+    fault("reservation.rs", "let is_last_word = state.operation.other_answered();", "let is_last_word = state.operation.other_answered() || true;"),
+    fault("reservation.rs", "return state.tell_watched(reply);", ""),
+    fault("reservation.rs", "return state.disk.foreign_answered(&verdict);", "return;"),
+    fault("wdf/below.rs", "self.holders.fetch_add(1, Ordering::Relaxed);", ""),
+    fault("wdf/below.rs", "return self.dereference();", ""),
+    fault("wdf/below.rs", "next.Control = ALWAYS;", "next.Control = 0;"),
+    fault("wdf/below.rs", "(*location).Control |= PENDING", "(*location).Control |= 0 * PENDING"),
+    fault("wdf/srb.rs", "if unsafe { parameters.cast::<u32>().add(1).read() } == 0 {", "if false {"),
+    fault("wdf/srb.rs", "matches!(data.Type, CDB_16 | CDB_32)", "matches!(data.Type, CDB_16)"),
+    fault("wdf/callbacks.rs", "Some(watched_srb_is_back::<C, RELEASE>)", "Some(watched_srb_is_back::<C, RESERVE>)"),
 
     // What goes down, and what came back.
     fault("wdf/pass_through.rs", "const SENSE_LENGTH: usize = 32;", "const SENSE_LENGTH: usize = 24;"),
