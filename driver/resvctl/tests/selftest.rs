@@ -15,6 +15,7 @@ use memory::{
 use resvctl::Exit;
 use resvctl::machine::{Key, Service, Signature, Traced, Value, Verified, Win32};
 use resvctl::selftest::{CHECKS, EVENTS, Needs, WIN32_ERRORS};
+use scsi_reserve::state::Origin;
 use scsi_reserve::{Command, NtStatus};
 use serde_json::Value as Json;
 
@@ -305,6 +306,10 @@ cases! {
             unit(m).watch(2);
             unit(m).unseen = Some(Command::Release);
         };
+    "watched" Below RESERVE BROKEN "from is the filter's own, not another's request": |m| {
+        unit(m).watch(1);
+        unit(m).watched_origin = Origin::Own as u8;
+    };
     "watched" Below RESERVE UNTOLD "Watch is 0": |_| {};
     "watched" Below RESERVE UNTOLD "version 1": |m| unit(m).version = 1;
     "watched" Above RESERVE UNTOLD "above disk.sys": |_| {};

@@ -137,7 +137,7 @@ cases! {
     "served-by" Lower R UNTOLD "not in its stack": |h| parameter(h, "AttachMode", 1), |_| {};
     "watched" Lower R HOLDS "": watch, |_| {};
     "watched" Lower R HOLDS "": |h| parameter(h, "Watch", 2), |_| {};
-    "watched" Lower R BROKEN "origin is 1, not 2": watch, |b| trick(b, |it| it.bypasses = true);
+    "watched" Lower R BROKEN "from is the filter's own, not another's request": watch, |b| trick(b, |it| it.bypasses = true);
     "watched" Lower R UNTOLD "Watch is 0": NO, |_| {};
     "watched" Upper R UNTOLD "above disk.sys": watch, |_| {};
     "spellings" Lower R HOLDS "": NO, |_| {};

@@ -157,6 +157,9 @@ pub fn served_by(disk: &Reserver<'_>, evidence: &mut Evidence) -> Found {
     Ok(())
 }
 
+const ANOTHERS: &str = "another's request";
+const OWN: &str = "the filter's own";
+
 pub fn watched(disk: &Reserver<'_>, evidence: &mut Evidence) -> Found {
     if disk.subject.is_above()? {
         return untold("the filter is above disk.sys and serves the request itself");
@@ -169,7 +172,9 @@ pub fn watched(disk: &Reserver<'_>, evidence: &mut Evidence) -> Found {
     disk.take()?;
     let state = disk.state()?;
     evidence.same("known after RESERVE", state.knowledge(), HELD_BY_US);
-    evidence.same("origin", state.second()?.origin, Origin::Watched as u8);
+    let watched = state.second()?.origin == Origin::Watched as u8;
+    let origin = if watched { ANOTHERS } else { OWN };
+    evidence.same("from", origin, ANOTHERS);
     disk.release().map_err(Untold::of("RELEASE"))?;
     let known = disk.state()?.knowledge();
     evidence.saw("known after RELEASE", known);

@@ -15,6 +15,7 @@ use resvctl::machine::{
     Access, Answer, Completed, Key, Loaded, Process, Requests, Service, Session, Signature, Traced,
     Value, Verified, Win32,
 };
+use scsi_reserve::state::Origin;
 use scsi_reserve::{Command, NtStatus};
 
 use super::{DISKS, INSTALLED, Memory, PACKAGE, machine_key, multi};
@@ -100,6 +101,8 @@ pub struct Unit {
     /// The parameters: TimeoutSeconds, RetryDelayMs, MaxRetries, Reserve10Fallback, Watch.
     pub parameters: Cell<[u32; 5]>,
     pub origin: Cell<u8>,
+    /// What is told for it of another's request.
+    pub watched_origin: u8,
     pub takes_six: bool,
     pub takes_ten: bool,
     /// RESERVE(10) is sent where RESERVE(6) is refused.
@@ -157,6 +160,7 @@ impl Unit {
             any_access: false,
             parameters: Cell::new([10, 1000, 4, 1, 0]),
             origin: Cell::new(0),
+            watched_origin: Origin::Watched as u8,
             takes_six: true,
             takes_ten: true,
             falls_back: true,
@@ -250,7 +254,10 @@ impl Unit {
             }
         };
         if self.hears(command) {
-            let origin = if self.filter == Filter::Above { 1 } else { 2 };
+            let origin = match self.filter {
+                Filter::Above => Origin::Own as u8,
+                _ => self.watched_origin,
+            };
             self.learn(knowledge, origin);
         }
         answer
