@@ -615,10 +615,7 @@ fn the_header_declares_the_same_structure() {
     ] {
         writeln!(source, "SAME(RESVFLT_{name} == {});", value as u32).unwrap();
     }
-    for (name, value) in [
-        ("OWN", Origin::Own),
-        ("WATCHED", Origin::Watched),
-    ] {
+    for (name, value) in [("OWN", Origin::Own), ("WATCHED", Origin::Watched)] {
         writeln!(source, "SAME(RESVFLT_{name} == {});", value as u8).unwrap();
     }
     for field in ReservationState::FIELDS {

@@ -605,8 +605,7 @@ fn held_by_us_is_told_only_while_it_is_so() {
         let schedule = Schedule::Random { seed, one_in: 3 };
         let watch = 1 + (seed % 2) as u32;
         let bench = Bench::in_schedule(watch, Place::Lower, schedule);
-        let form =
-            [Form::Classic, Form::Cdb16, Form::Cdb32, Form::AfterIoInfo][seed as usize / 2 % 4];
+        let form = FORMS[seed as usize / 2 % FORMS.len()];
         bench.stack.class.sends_as(form);
         let left = Arc::new(AtomicUsize::new(3));
         let spawn = |name, work: Box<dyn Fn(&Parts, &mut Random) + Send>| {
@@ -693,5 +692,5 @@ fn held_by_us_is_told_only_while_it_is_so() {
         }
         bench.end();
     }
-    assert!(held > 400 && known > 200, "told {held} and {known} times");
+    assert!(held > 400 && known > 50, "told {held} and {known} times");
 }
