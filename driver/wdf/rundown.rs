@@ -32,7 +32,7 @@ impl Rundown {
     pub fn acquire(&self) -> Option<Protection<'_>> {
         // SAFETY: it was initialised.
         let acquired = unsafe { ExAcquireRundownProtection(self.0.get()) };
-        (acquired != 0).then_some(Protection(self))
+        (acquired != 0).then(|| Protection(self))
     }
 
     /// Lets nobody in any more, and waits for those who are. `PASSIVE_LEVEL`; nothing is done if it comes again.
