@@ -449,11 +449,13 @@ pub fn complete_request(irp: *mut IRP) {
             };
             // SAFETY: stored by `set_completion_routine`, or by a driver that has done the same.
             let routine: CompletionRoutine = unsafe { std::mem::transmute(routine) };
+            // The routine may keep it, and have it completed again before it returns.
+            note_completed(irp, false);
             if call_routine(routine, device, irp, done.Context) == status::MORE_PROCESSING_REQUIRED
             {
-                taken_back(irp);
                 return;
             }
+            note_completed(irp, true);
         } else if pending && !beyond {
             mark_pending(irp);
         }
@@ -515,10 +517,10 @@ fn call_routine(
     result
 }
 
-/// A completion routine has stopped the completion: the IRP is its driver's again, to be completed once more.
-fn taken_back(irp: *mut IRP) {
+/// Whether the IRP is on its way up, out of any driver's hands.
+fn note_completed(irp: *mut IRP, completed: bool) {
     if let Some(record) = irps().get_mut(&(irp as usize)) {
-        record.completed = false;
+        record.completed = completed;
     }
 }
 

@@ -9,14 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::abi::irql;
+use crate::class::{self, DiskStack, Place};
 use crate::disk::Outcome;
 use crate::disk::logical_unit::LogicalUnit;
-use crate::fx::{DiskKeys, Pnp, Power};
+use crate::fx::{Pnp, Power};
 use crate::io::{Call, Pending};
-use crate::node::{Node, NodeError, Stack};
+use crate::node::{Node, NodeError, SERVICE_KEY};
 use crate::port::{Answer, Cancel, Shape, Timing};
 use crate::registry::Hive;
 use crate::rules;
+use crate::srb::{Form, function};
 use crate::world::{self, Random, Schedule, World};
 
 /// A second of the world's, in which retries wait, is so much shorter here.
@@ -33,6 +35,8 @@ pub struct Load {
     pub threads: usize,
     /// Where random choices come from.
     pub seed: u64,
+    /// The parameter `Watch`.
+    pub watch: u32,
 }
 
 /// What was done, and how the requests ended.
@@ -46,6 +50,8 @@ pub struct Counts {
     pub removals: u64,
     /// Commands that reached a port.
     pub commands: u64,
+    /// SRBs of disk.sys's own.
+    pub srbs: u64,
 }
 
 impl Counts {
@@ -56,7 +62,7 @@ impl Counts {
 }
 
 struct Slot {
-    stack: RwLock<Option<Stack>>,
+    stack: RwLock<Option<DiskStack>>,
     unit: LogicalUnit,
     behaviour: Mutex<()>,
 }
@@ -78,7 +84,9 @@ struct Run {
 /// If a disk does not start.
 pub fn run(file: &Path, load: Load) -> Result<Counts, NodeError> {
     let world = World::enter(Schedule::Free { speed: SPEED });
-    let node = Node::load(world.world(), "A", file, Hive::default())?;
+    let hive = Hive::default();
+    hive.set(&format!(r"{SERVICE_KEY}\Parameters"), "Watch", load.watch);
+    let node = Node::load(world.world(), "A", file, hive)?;
     let slots = (0..load.disks).map(|_| Slot {
         stack: RwLock::default(),
         unit: LogicalUnit::new(),
@@ -130,12 +138,13 @@ impl Run {
             0 => self.remove(slot, random.below(2) == 0),
             1 | 2 => self.transition(slot, random),
             3..20 => self.behave(slot, random),
+            20..45 => self.send(slot, random),
             _ => self.operate(slot, random),
         }
     }
 
     /// Whoever sends requests holds off a REMOVE until they are sent: the lock is what a driver above would keep.
-    fn with_stack<R>(&self, slot: &Slot, f: impl FnOnce(&Stack) -> R) -> R {
+    fn with_stack<R>(&self, slot: &Slot, f: impl FnOnce(&DiskStack) -> R) -> R {
         loop {
             if let Some(stack) = &*slot.stack.read().unwrap_or_else(PoisonError::into_inner) {
                 return f(stack);
@@ -143,7 +152,7 @@ impl Run {
             let mut place = slot.stack.write().unwrap_or_else(PoisonError::into_inner);
             if place.is_none() {
                 let disk = Arc::new(slot.unit.connect("iqn.2001-04.com.example:a"));
-                let stack = self.node.plug(disk, &DiskKeys::default());
+                let stack = DiskStack::plug(&self.node, Place::Lower, disk);
                 *place = Some(
                     stack.unwrap_or_else(|status| panic!("the disk did not start: {status:#x}")),
                 );
@@ -178,8 +187,13 @@ impl Run {
                     1 => self.cancel_elsewhere(pending),
                     _ => {}
                 };
-                let sent =
-                    self.with_stack(slot, |stack| self.node.start_noting(stack, &call, note));
+                // A third is a handle's: disk.sys serves it. The others come to the filter.
+                let from_top = random.below(3) == 0;
+                let sent = self.with_stack(slot, |stack| {
+                    let top = stack.stack.top();
+                    let filter = stack.stack.filter().filter(|_| !from_top);
+                    self.node.start_at(filter.unwrap_or(top), &call, note)
+                });
                 (when, sent)
             })
             .collect();
@@ -195,6 +209,33 @@ impl Run {
                 .ends
                 .entry(end.status.cast_unsigned())
                 .or_default() += 1;
+        }
+    }
+
+    /// What disk.sys sends of its own, some at once.
+    fn send(&self, slot: &Slot, random: &mut Random) {
+        let sent: Vec<_> = (0..=random.below(3))
+            .map(|_| {
+                let content = match random.below(10) {
+                    0 => class::command(&[0x16, 0, 0, 0, 0, 0]),
+                    1 => class::command(&[0x17, 0, 0, 0, 0, 0]),
+                    2 => class::persistent_reserve_out(0, 0, 0, 0),
+                    3 => class::other(function::RESETS[random.below(3)]),
+                    4 => class::other(function::FLUSH),
+                    5 => class::write(0, vec![0; 512]),
+                    _ => class::read(0),
+                };
+                let form = Form::ALL[random.below(Form::ALL.len())];
+                let level = [irql::PASSIVE, irql::DISPATCH][random.below(2)];
+                self.with_stack(slot, |stack| {
+                    stack.class.sends_as(form);
+                    stack.class.send_at(level, &content)
+                })
+            })
+            .collect();
+        self.counts().srbs += sent.len() as u64;
+        for sent in sent {
+            sent.wait();
         }
     }
 
@@ -232,25 +273,25 @@ impl Run {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             if cancel == Cancel::Ignored {
-                stack.port.behave(shape, timing);
-                stack.port.on_cancel(cancel);
+                stack.stack.port.behave(shape, timing);
+                stack.stack.port.on_cancel(cancel);
             } else {
-                stack.port.on_cancel(cancel);
-                stack.port.behave(shape, timing);
+                stack.stack.port.on_cancel(cancel);
+                stack.stack.port.behave(shape, timing);
             }
             let outcome = Outcome::Status {
                 status,
                 sense,
                 data: Vec::new(),
             };
-            stack.port.script([Answer::Target(outcome)]);
-            self.counts().commands += stack.port.take_seen().len() as u64;
-            stack.port.take_foreign();
+            stack.stack.port.script([Answer::Target(outcome)]);
+            self.counts().commands += stack.stack.port.take_seen().len() as u64;
+            stack.stack.port.take_foreign();
         });
     }
 
     fn transition(&self, slot: &Slot, random: &mut Random) {
-        self.with_stack(slot, |stack| match random.below(4) {
+        self.with_stack(slot, |DiskStack { stack, .. }| match random.below(4) {
             0 => drop(self.node.pnp(stack, Pnp::SurpriseRemoval)),
             1 => drop(self.node.pnp(stack, Pnp::QueryRemove)),
             2 => drop(self.node.power(stack, Power::D3)),
@@ -262,9 +303,9 @@ impl Run {
         let mut place = slot.stack.write().unwrap_or_else(PoisonError::into_inner);
         let Some(stack) = place.take() else { return };
         if surprise {
-            self.node.pnp(&stack, Pnp::SurpriseRemoval);
+            self.node.pnp(&stack.stack, Pnp::SurpriseRemoval);
         }
-        let port = self.node.unplug(stack);
+        let (port, _) = stack.unplug(&self.node);
         if port.outstanding() != 0 {
             rules::broken(
                 &rules::HANG,

@@ -7,17 +7,21 @@ use rig::stress::{self, Load};
 
 #[test]
 fn thirty_seconds_of_stress_break_no_rule_and_leak_nothing() {
-    let load = Load {
-        time: Duration::from_secs(30),
-        disks: 16,
-        threads: 8,
-        seed: 1,
-    };
-    let counts = stress::run(&image::built(), load).expect("the driver loads");
-    println!("{counts:?}");
-    assert!(counts.requests() > 1000, "{counts:?}");
-    assert!(
-        counts.commands > 0 && counts.cancels > 0 && counts.removals > 0,
-        "{counts:?}"
-    );
+    for watch in [0, 1, 2] {
+        let load = Load {
+            time: Duration::from_secs(10),
+            disks: 16,
+            threads: 8,
+            seed: 1,
+            watch,
+        };
+        let counts = stress::run(&image::built(), load).expect("the driver loads");
+        println!("Watch {watch}: {counts:?}");
+        assert!(counts.requests() > 1000, "{counts:?}");
+        assert!(counts.srbs > 300, "{counts:?}");
+        assert!(
+            counts.commands > 0 && counts.cancels > 0 && counts.removals > 0,
+            "{counts:?}"
+        );
+    }
 }

@@ -15,17 +15,20 @@ fn main() -> ExitCode {
         disks: usize::try_from(arguments.disks).unwrap_or(1),
         threads: usize::try_from(arguments.threads).unwrap_or(1),
         seed: arguments.seed,
+        // Each level in its turn.
+        watch: (arguments.seed % 3) as u32,
     };
     let (disks, threads, seconds) = (load.disks, load.threads, load.time.as_secs());
     if !quiet {
-        let seed = load.seed;
-        eprintln!("{threads} threads on {disks} disks for {seconds} s, seed {seed}");
+        let (seed, watch) = (load.seed, load.watch);
+        eprintln!("{threads} threads on {disks} disks for {seconds} s, seed {seed}, Watch {watch}");
     }
     match stress::run(&image, load) {
         Ok(counts) => {
             println!(
-                "{} requests, {} commands",
+                "{} requests, {} SRBs of disk.sys's own, {} commands",
                 counts.requests(),
+                counts.srbs,
                 counts.commands
             );
             println!("{} cancels, {} removals", counts.cancels, counts.removals);
