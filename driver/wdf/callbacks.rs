@@ -271,23 +271,26 @@ impl<C: Operations> Device<C> {
             Watch::Changes => Some(evt_srb_dispatch::<C, false>),
             Watch::Answers => Some(evt_srb_dispatch::<C, true>),
         };
-        if srbs.is_some() {
-            // SAFETY: the callbacks are those for a device with a `C`.
-            let looked_at = unsafe { self.dispatch_to(SCSI, srbs) };
-            if looked_at.is_err() {
-                core::mem::forget(context);
-                return looked_at;
+        let controls: PFN_WDFDEVICE_WDM_IRP_DISPATCH = Some(evt_device_wdm_irp_dispatch::<C>);
+        // SAFETY: the callbacks are those for a device with a `C`.
+        let opened = unsafe { self.dispatch_to(MAJOR_FUNCTION, controls) }.and_then(|()| {
+            if srbs.is_none() {
+                return Ok(());
             }
+            // SAFETY: as above.
+            unsafe { self.dispatch_to(SCSI, srbs) }
+        });
+        if opened.is_err() {
+            // Contexts are not dropped: what they hold, the framework frees.
+            core::mem::forget(context);
+            return opened;
+        }
+        // Nothing fails any more: who holds the device lets it go in its cleanup.
+        if srbs.is_some() {
             context.below().hold();
         }
-        // SAFETY: the callback is that for a device with a `C`.
-        unsafe {
-            self.open_with(
-                context,
-                MAJOR_FUNCTION,
-                Some(evt_device_wdm_irp_dispatch::<C>),
-            )
-        }
+        self.fill(context);
+        Ok(())
     }
 }
 

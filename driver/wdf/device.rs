@@ -154,27 +154,9 @@ impl<C: Context> Device<C> {
         })
     }
 
-    /// Lets IRPs of one major function in and puts the context in its place. Comes last: until then all pass by. The
-    /// routine's `DriverContext` is the context space.
-    ///
-    /// # Safety
-    /// The routine may be called with this device.
-    pub unsafe fn open_with(
-        self,
-        context: C,
-        major_function: UCHAR,
-        dispatch: PFN_WDFDEVICE_WDM_IRP_DISPATCH,
-    ) -> Result<(), NtStatus> {
-        // SAFETY: the caller's.
-        let opened = unsafe { self.dispatch_to(major_function, dispatch) };
-        match opened {
-            Ok(()) => {
-                // SAFETY: `self` is the one of its device, and consumed.
-                unsafe { self.space.fill(context) };
-            }
-            // Contexts are not dropped: what they hold, the framework frees.
-            Err(_) => core::mem::forget(context),
-        }
-        opened
+    /// Puts the context in its place. Comes last: until then all IRPs pass by.
+    pub fn fill(self, context: C) {
+        // SAFETY: `self` is the one of its device, and consumed.
+        unsafe { self.space.fill(context) };
     }
 }
