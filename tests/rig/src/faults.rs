@@ -7,12 +7,14 @@
 //! | `statuses`, `sense`, `ntstatus` | what a target or a port can answer, against [`oracle`] ([`answers`]) |
 //! | `cancel`, `surprise`, `remove`, `second` | an event at every point of an operation ([`moments`]) |
 //! | `presented` | two requests arrive at every point of an operation ([`presented`]) |
+//! | `watched` | an event at every point of an SRB that passes, with each level of Watch ([`watched`]) |
 
 pub mod answers;
 pub mod moments;
 pub mod oracle;
 pub mod presented;
 pub mod resources;
+pub mod watched;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -50,6 +52,7 @@ groups! {
     "remove": "an orderly removal at every point", |walk| moments::walk(walk, moments::Event::Remove);
     "second": "another operation at every point", |walk| moments::walk(walk, moments::Event::Second);
     "presented": "two requests arrive at every point", presented::walk;
+    "watched": "an event at every point of an SRB that passes", watched::walk;
 }
 
 /// What to walk.

@@ -8,6 +8,7 @@ use scsi_reserve::IOCTL_RESVFLT_QUERY_STATE as QUERY;
 
 use super::{Walk, oracle};
 use crate::abi::{Status, status};
+use crate::class::{self, DiskStack, Place};
 use crate::disk::Outcome;
 use crate::disk::logical_unit::LogicalUnit;
 use crate::etw::{Ask, Session};
@@ -34,14 +35,18 @@ enum Operation {
     TenByte,
     /// The state query.
     Query,
+    /// A handle's, which disk.sys serves above the filter, with this parameter `Watch`; and its reads.
+    Watched(u32),
 }
 
-const OPERATIONS: [Operation; 5] = [
+const OPERATIONS: [Operation; 7] = [
     Operation::Plain,
     Operation::Attention,
     Operation::Busy,
     Operation::TenByte,
     Operation::Query,
+    Operation::Watched(1),
+    Operation::Watched(2),
 ];
 
 impl Operation {
@@ -63,7 +68,7 @@ impl Operation {
             (0x02, sense)
         };
         let (status, sense) = match self {
-            Self::Plain | Self::Query => return None,
+            Self::Plain | Self::Query | Self::Watched(_) => return None,
             Self::Attention => check(6, 0x29),
             Self::Busy => (0x08, Vec::new()),
             Self::TenByte => check(5, 0x20),
@@ -87,7 +92,7 @@ enum Fault {
 }
 
 /// A node's registry, in which every key and value is found.
-fn hive(keys: &DiskKeys) -> Hive {
+fn hive(keys: &DiskKeys, watch: u32) -> Hive {
     let hive = Hive::default();
     let parameters = format!(r"{SERVICE_KEY}\Parameters");
     // TimeoutSeconds is left to the disk's own.
@@ -96,6 +101,7 @@ fn hive(keys: &DiskKeys) -> Hive {
         ("RetryDelayMs", 1000),
         ("Reserve10Fallback", 1),
         ("AttachMode", 0),
+        ("Watch", watch),
     ] {
         hive.set(&parameters, name, value);
     }
@@ -165,7 +171,12 @@ impl Life {
         };
         let file = &walk.options.image;
         self.plan();
-        let node = Node::load_bytes(self.world.world(), "A", file, walk.bytes, hive(&keys));
+        let watch = match self.operation {
+            Operation::Watched(watch) => watch,
+            _ => 0,
+        };
+        let hive = hive(&keys, watch);
+        let node = Node::load_bytes(self.world.world(), "A", file, walk.bytes, hive);
         let node = match node {
             Ok(node) => node,
             // It has been checked for leaks.
@@ -175,11 +186,18 @@ impl Life {
         let unit = LogicalUnit::new();
         unit.configure(|options| options.quiet = true);
         let disk = Arc::new(unit.connect("iqn.2026-01.example:a"));
-        let stack = node
-            .plug(disk, &keys)
-            .map_err(|status| format!("the disk does not start: {status:#010x}"))?;
-        let result = self.operate(&node, &stack);
-        node.unplug(stack);
+        let starts = |status| format!("the disk does not start: {status:#010x}");
+        let result = if watch == 0 {
+            let stack = node.plug(disk, &keys).map_err(starts)?;
+            let result = self.operate(&node, &stack);
+            node.unplug(stack);
+            result
+        } else {
+            let stack = DiskStack::plug_with(&node, Place::Lower, disk, &keys).map_err(starts)?;
+            let result = self.operate_above(&node, &stack);
+            stack.unplug(&node);
+            result
+        };
         node.unload();
         result
     }
@@ -210,6 +228,26 @@ impl Life {
         let next = self.spared(|| node.call(stack, &Call::ioctl(RESERVE)));
         expect("a RESERVE after it", &next, &[healthy])?;
         Ok(())
+    }
+
+    /// What disk.sys sends is no business of the filter's, whatever fails there.
+    fn operate_above(
+        &self,
+        node: &Node,
+        DiskStack { stack, class }: &DiskStack,
+    ) -> Result<(), String> {
+        let foreign = node.call(stack, &Call::ioctl(FOREIGN));
+        expect("a foreign control", &foreign, &[PASSED_ON])?;
+        let end = node.call(stack, &Call::ioctl(RESERVE));
+        expect("a handle's RESERVE", &end, &[status::SUCCESS])?;
+        // A unit attention denies what is known.
+        stack.port.script(Operation::Attention.script());
+        let first = class.send(&class::read(0)).wait();
+        let second = class.send(&class::read(0)).wait();
+        if (first.scsi_status, second.scsi_status) == (Some(0x02), Some(0x00)) {
+            return Ok(());
+        }
+        Err(format!("the reads end {first:?} and {second:?}"))
     }
 
     /// Whether the driver object itself could not be had. Nothing less keeps the driver from loading.
