@@ -90,7 +90,10 @@ pub struct Image {
     entry: usize,
 }
 
-static MAPPED: Mutex<Vec<(usize, usize, String, Arc<str>)>> = Mutex::new(Vec::new());
+/// Where an image begins, its size, what messages call it, and its node.
+type Mapped = (usize, usize, String, Arc<str>);
+
+static MAPPED: Mutex<Vec<Mapped>> = Mutex::new(Vec::new());
 
 /// Sections that may be paged out: where each begins, its size and its protection.
 static PAGEABLE: Mutex<Vec<(usize, usize, i32)>> = Mutex::new(Vec::new());
@@ -138,9 +141,7 @@ pub fn describe(address: usize) -> Option<String> {
 /// The node whose image has code or data at `address`.
 pub fn node_of(address: usize) -> Option<Arc<str>> {
     let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
-    let covers = |(base, size, ..): &&(usize, usize, String, Arc<str>)| {
-        (*base..base + size).contains(&address)
-    };
+    let covers = |(base, size, ..): &&Mapped| (*base..base + size).contains(&address);
     mapped
         .iter()
         .find(covers)

@@ -105,14 +105,13 @@ unsafe impl Send for Record {}
 /// A call of a dispatch routine: what it returned, and whether its location was marked pending when the IRP's completion
 /// came by, and with which status. Either can be known first.
 #[derive(Default)]
-struct DispatchCall(Mutex<(Option<Status>, Option<(bool, Status)>)>);
+struct DispatchCall(Mutex<KnownOfCall>);
+
+/// What it returned; what it was marked and ended with.
+type KnownOfCall = (Option<Status>, Option<(bool, Status)>);
 
 impl DispatchCall {
-    fn note(
-        &self,
-        irp: *mut IRP,
-        change: impl FnOnce(&mut (Option<Status>, Option<(bool, Status)>)),
-    ) {
+    fn note(&self, irp: *mut IRP, change: impl FnOnce(&mut KnownOfCall)) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut known);
         let found = match *known {

@@ -2,6 +2,11 @@
 //! nothing of them. The rig compares each SRB and its IRP byte for byte, on their way down and back up (`io::check_sent`,
 //! `io::check_given`).
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "sizes, seeds and codes are small"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -583,6 +588,9 @@ fn last_word(seen: &[Seen]) -> Option<(bool, u8, Option<u8>)> {
     seen.iter().rev().find_map(word)
 }
 
+/// What a thread does again and again.
+type Work = Box<dyn Fn(&Parts, &mut Random) + Send>;
+
 /// One thing that disk.sys sends.
 fn any(random: &mut Random) -> Content {
     match random.below(12) {
@@ -608,7 +616,7 @@ fn held_by_us_is_told_only_while_it_is_so() {
         let form = FORMS[seed as usize / 2 % FORMS.len()];
         bench.stack.class.sends_as(form);
         let left = Arc::new(AtomicUsize::new(3));
-        let spawn = |name, work: Box<dyn Fn(&Parts, &mut Random) + Send>| {
+        let spawn = |name, work: Work| {
             let (bench, left) = (Arc::clone(&bench.parts), Arc::clone(&left));
             let mut random = Random::new(seed * 7 + 1);
             let world = Arc::clone(&world::current().world);

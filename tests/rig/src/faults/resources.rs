@@ -194,7 +194,7 @@ impl Life {
             result
         } else {
             let stack = DiskStack::plug_with(&node, Place::Lower, disk, &keys).map_err(starts)?;
-            let result = self.operate_above(&node, &stack);
+            let result = operate_above(&node, &stack);
             stack.unplug(&node);
             result
         };
@@ -228,26 +228,6 @@ impl Life {
         let next = self.spared(|| node.call(stack, &Call::ioctl(RESERVE)));
         expect("a RESERVE after it", &next, &[healthy])?;
         Ok(())
-    }
-
-    /// What disk.sys sends is no business of the filter's, whatever fails there.
-    fn operate_above(
-        &self,
-        node: &Node,
-        DiskStack { stack, class }: &DiskStack,
-    ) -> Result<(), String> {
-        let foreign = node.call(stack, &Call::ioctl(FOREIGN));
-        expect("a foreign control", &foreign, &[PASSED_ON])?;
-        let end = node.call(stack, &Call::ioctl(RESERVE));
-        expect("a handle's RESERVE", &end, &[status::SUCCESS])?;
-        // A unit attention denies what is known.
-        stack.port.script(Operation::Attention.script());
-        let first = class.send(&class::read(0)).wait();
-        let second = class.send(&class::read(0)).wait();
-        if (first.scsi_status, second.scsi_status) == (Some(0x02), Some(0x00)) {
-            return Ok(());
-        }
-        Err(format!("the reads end {first:?} and {second:?}"))
     }
 
     /// Whether the driver object itself could not be had. Nothing less keeps the driver from loading.
@@ -299,6 +279,22 @@ impl Life {
             self.session.is_some()
         )
     }
+}
+
+/// What disk.sys sends is no business of the filter's, whatever fails there.
+fn operate_above(node: &Node, DiskStack { stack, class }: &DiskStack) -> Result<(), String> {
+    let foreign = node.call(stack, &Call::ioctl(FOREIGN));
+    expect("a foreign control", &foreign, &[PASSED_ON])?;
+    let end = node.call(stack, &Call::ioctl(RESERVE));
+    expect("a handle's RESERVE", &end, &[status::SUCCESS])?;
+    // A unit attention denies what is known.
+    stack.port.script(Operation::Attention.script());
+    let first = class.send(&class::read(0)).wait();
+    let second = class.send(&class::read(0)).wait();
+    if (first.scsi_status, second.scsi_status) == (Some(0x02), Some(0x00)) {
+        return Ok(());
+    }
+    Err(format!("the reads end {first:?} and {second:?}"))
 }
 
 /// The port's answer to a control that it does not know.
