@@ -170,6 +170,13 @@ cases! {
     "catalog" Below "" HOLDS "": |_| {};
     "catalog" Below "" BROKEN "resvflt.inf is 0x00000007": |m| distrusted(m, "resvflt.inf");
     "catalog" Below "" BROKEN "resvflt.sys is 0x00000007": |m| distrusted(m, "resvflt.sys");
+    "catalog" Below "" BROKEN "resvflt.sys is 0x00000007": |m| {
+        distrusted(m, "resvflt.sys");
+        m.bench().catalogued.remove("resvflt.inf");
+    };
+    "catalog" Below "" UNTOLD "resvflt.inf: ": |m| {
+        m.bench().catalogued.remove("resvflt.inf");
+    };
     "catalog" Below "" UNTOLD "resvflt.cat is not there": |m| drop_file(m, &format!(r"{PACKAGE}\resvflt.cat"));
 
     "service" Below "" HOLDS "": |_| {};
@@ -222,12 +229,14 @@ cases! {
     "query" Above "1" HOLDS "": |m| unit(m).version = 1;
     "query" NoFilter "1" HOLDS "": |_| {};
     "query" Below "1" BROKEN "the filter is there": |m| unit(m).eaten = Some(Win32::INVALID_FUNCTION);
+    "query" Below "1" BROKEN "a form that": |m| unit(m).oversize = 8;
     "query" Below "1" BROKEN "a form that this resvctl does not know": |m| unit(m).version = 9;
     "query" NoFilter "1" BROKEN "error 50": |m| unit(m).eaten = Some(Win32::NOT_SUPPORTED);
     "query" NoFilter "1" BROKEN "without the filter answers": |m| unit(m).filter = Below;
     "query" Below "1" UNTOLD "does not say": |m| m.stacked(&[]);
 
     "query-sizes" Below "1" HOLDS "": |_| {};
+    "query-sizes" Below "1" BROKEN "a buffer of 96 bytes: the buffer is too small": |m| unit(m).least = 112;
     "query-sizes" Below "1" BROKEN "a buffer of 0 bytes": |m| unit(m).any_size = true;
     "query-sizes" Below "1" BROKEN "a buffer of 96 bytes": |m| unit(m).short_version = 2;
     "query-sizes" Below "1" BROKEN "a buffer of 112 bytes": |m| unit(m).version = 3;
@@ -337,6 +346,11 @@ cases! {
             unit(m).takes_six = false;
             unit(m).falls_back = false;
         };
+    "ten-byte" Above RESERVE HOLDS "": |m| {
+        unit(m).takes_six = false;
+        unit(m).attentions.set(3);
+    };
+    "ten-byte" Above RESERVE UNTOLD "unit attentions without end": |m| unit(m).attentions.set(99);
     "ten-byte" Above RESERVE UNTOLD "takes RESERVE(6)": |_| {};
     "ten-byte" Above RESERVE UNTOLD "neither": |m| {
             unit(m).takes_six = false;
@@ -349,6 +363,7 @@ cases! {
     "cancel-queued" Above RESERVE BROKEN "that the filter served is 16, not 15": |m| unit(m).cancel = CancelAs::Sent;
     "cancel-queued" Above RESERVE BROKEN "its status is 0x00000000": |m| unit(m).cancel = CancelAs::Status(NtStatus::SUCCESS);
     "cancel-queued" Above RESERVE UNTOLD "before it could be cancelled": |m| unit(m).cancel = CancelAs::TooLate;
+    "cancel-queued" Above RESERVE UNTOLD "before it could be cancelled": |m| unit(m).cancel = CancelAs::AllButTheLast;
     "cancel-queued" Below RESERVE UNTOLD "below disk.sys": |_| {};
 
     "process-ends" Above RESERVE HOLDS "": |_| {};
@@ -521,6 +536,7 @@ fn two_nodes_see_the_same_of_each_other() {
             let (came, said_why) = &results(&report, id)["PhysicalDrive1"];
             assert_eq!(came, result, "{id}, {filter:?}, {why}: {said}");
             assert!(said_why.contains(why), "{id}, {why}: {said_why}");
+            assert!(!said.contains("in time"), "{id}, {why}: {said}");
             assert_eq!(
                 exit == Exit::Good,
                 *result != BROKEN && !said.contains("does not hold"),
@@ -544,12 +560,14 @@ fn after_two_nodes_met_nobody_holds_the_disk() {
 fn a_node_that_does_not_come_leaves_the_steps_untold() {
     let mut machine = Memory::lab(Above);
     let share = memory::Share::default();
-    let stale = br#"{"run":7,"with":0,"views":[]}"#;
+    // A whole run, but another's.
+    let view = r#"{"error":0,"knowledge":"held_by_us","tells":true}"#;
+    let stale = format!(r#"{{"run":7,"with":0,"views":[{}]}}"#, [view; 8].join(","));
     let path = r"\\FILES\LAB\resvctl-selftest-node-b.json";
     share
         .lock()
         .expect("no panic")
-        .insert(path.into(), stale.to_vec());
+        .insert(path.into(), stale.into_bytes());
     machine.time = 1;
     machine.bench().share = Some(Arc::clone(&share));
     let (exit, said, report) = run(&machine, r"1 --peer NODE-B --share \\FILES\LAB");
@@ -877,6 +895,58 @@ fn a_report_is_shown_again_as_it_was_printed() {
         let (exit, out, err) = machine.command(&format!("selftest --show {file}"));
         assert_eq!((exit, out), (Exit::Error, String::new()));
         assert!(err.contains(file) && err.contains(why), "{err}");
+    }
+}
+
+#[test]
+fn a_report_in_which_nothing_holds_is_not_good() {
+    let machine = Memory::lab(Below);
+    let (_, _, mut report) = run(&machine, "");
+    for outcome in [HOLDS, UNTOLD] {
+        for found in report["results"].as_array_mut().expect("results") {
+            found["result"] = outcome.into();
+        }
+        machine.put_file(REPORT, report.to_string().as_bytes());
+        let (exit, out, _) = machine.command(&format!("selftest --show {REPORT}"));
+        assert_eq!(exit == Exit::Good, outcome == HOLDS, "{out}");
+    }
+}
+
+#[test]
+fn a_disk_that_can_not_be_released_is_told_of_though_nothing_else_is_wrong() {
+    let mut machine = Memory::lab(Above);
+    unit(&mut machine).unserved = Some(0x002D_4814);
+    let (exit, said, report) = run(&machine, "1 --with-reserve");
+    assert_eq!(exit, Exit::Error);
+    assert!(said.contains(" 0 do not, "), "{said}");
+    assert!(
+        said.contains("THE DISK MAY STILL BE RESERVED: RELEASE: "),
+        "{said}"
+    );
+    assert_eq!(report["undone"]["reserved"], 1);
+}
+
+#[test]
+fn once_a_request_does_not_end_nothing_more_is_sent() {
+    for (id, change) in [
+        (
+            "cancel-queued",
+            (|m| unit(m).cancel = CancelAs::Never) as fn(&mut Memory),
+        ),
+        ("process-ends", |m| unit(m).process = ProcessAs::Hangs),
+    ] {
+        let mut machine = Memory::lab(Above);
+        change(&mut machine);
+        let (_, said, report) = run(&machine, "1 --with-reserve --with-sleep");
+        let later = CHECKS.iter().skip_while(|check| check.id != id).skip(1);
+        for check in
+            later.filter(|check| matches!(check.needs, Needs::WithReserve | Needs::WithSleep))
+        {
+            let (result, why) = &results(&report, check.id)["PhysicalDrive1"];
+            assert_eq!(result, UNTOLD, "{}: {said}", check.id);
+            assert!(why.contains("does not end"), "{}: {why}", check.id);
+        }
+        is_free(&machine, &report);
     }
 }
 

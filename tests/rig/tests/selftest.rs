@@ -431,11 +431,8 @@ fn a_disk_that_another_node_holds_is_left_to_it() {
         .filter(|check| check.needs == Needs::WithReserve)
     {
         let (found, why) = result(&report, check.id);
-        assert_eq!(
-            (found, why),
-            (UNTOLD, "another initiator holds the disk"),
-            "{said}"
-        );
+        assert_eq!(found, UNTOLD, "{said}");
+        assert!(why.contains("another initiator holds the disk"), "{why}");
     }
     assert_eq!(bench.unit.holder().as_deref(), Some("B"));
     bench.end();

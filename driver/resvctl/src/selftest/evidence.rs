@@ -121,3 +121,30 @@ impl Evidence {
         (outcome, why, self.read)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_broken_outweighs_what_is_untold_and_no_claim_holds_nothing() {
+        let judged = |claims: &[bool], found: Found| {
+            let mut evidence = Evidence::default();
+            claims
+                .iter()
+                .for_each(|holds| evidence.claim(*holds, "broken"));
+            evidence.judge(found).0
+        };
+        for (claims, told, outcome) in [
+            (&[][..], true, Outcome::CannotTell),
+            (&[], false, Outcome::CannotTell),
+            (&[true], true, Outcome::Holds),
+            (&[true], false, Outcome::CannotTell),
+            (&[true, false], true, Outcome::DoesNotHold),
+            (&[false, true], false, Outcome::DoesNotHold),
+        ] {
+            let found = if told { Ok(()) } else { untold("why") };
+            assert_eq!(judged(claims, found), outcome, "{claims:?}, {told}");
+        }
+    }
+}

@@ -188,14 +188,14 @@ impl Run<'_, '_> {
             Needs::Peer => wanted.peer.is_some(),
             Needs::Nothing | Needs::Package | Needs::Disk => false,
         };
-        let reserver = Reserver::new(subject);
-        let free = match &reserver {
+        let opened = Reserver::new(subject);
+        let free = match &opened {
             Err(why) => Err(why.clone()),
             // Who comes second may find it held by the other.
             Ok(reserver) if peers.is_some() => reserver.has_no_other(),
             Ok(reserver) => reserver.is_free(),
         };
-        let reserver = free.and_then(|()| reserver.as_ref().map_err(Clone::clone));
+        let reserver = free.and_then(|()| opened.as_ref().map_err(Clone::clone));
         let mut story = Err(Untold("no other node was asked".into()));
         if let (Ok(reserver), Some(peers)) = (&reserver, peers) {
             story = Ok(peer::play(reserver, peers, self.out)?);
@@ -215,7 +215,7 @@ impl Run<'_, '_> {
                     Find::Machine(_) | Find::Disk(_) => Ok(()),
                 }
             })?;
-            if let Ok(reserver) = &reserver {
+            if let Ok(reserver) = &opened {
                 self.undo(reserver);
             }
         }

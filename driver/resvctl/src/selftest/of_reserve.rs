@@ -43,7 +43,6 @@ impl<'a> Reserver<'a> {
         self.has_no_other()?;
         match self.reserve() {
             Ok(()) => self.release().map_err(Untold::of("RELEASE")),
-            Err(Win32::BUSY) => untold("another initiator holds the disk"),
             // `ten-byte` may tell more.
             Err(Win32::INVALID_FUNCTION) => Ok(()),
             Err(error) => untold(format_args!("RESERVE: {error}")),

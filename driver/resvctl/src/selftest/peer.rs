@@ -222,7 +222,7 @@ impl<'a> Peers<'a> {
             return untold("there is nobody who presses Enter");
         };
         self.await_page(share, STEP, |page| {
-            let page = page.filter(|page| Some(page.run) == self.with)?;
+            let page = page?;
             (page.views.len() >= steps).then_some(page.views)
         })
     }
@@ -262,6 +262,9 @@ pub fn play(
     let (mut mine, mut theirs) = (Vec::new(), Vec::new());
     let met = peers.meet();
     let played = met.and_then(|()| steps(disk, &peers, &mut mine, &mut theirs, out));
+    if let Err(Untold(why)) = &played {
+        out.line(format_args!("  {why}"))?;
+    }
     // What is left on the share is of no run that comes.
     let _ = peers.part();
     let views = if peers.is(Node::First) {

@@ -69,6 +69,8 @@ pub enum CancelAs {
     Status(NtStatus),
     /// Every request is served before anybody can cancel one.
     TooLate,
+    /// Every request is served before the next is sent.
+    AllButTheLast,
     /// No request of such a handle is served.
     Fails,
 }
@@ -94,6 +96,9 @@ pub struct Unit {
     pub short_version: u32,
     /// What the query is answered by somebody above the filter.
     pub eaten: Option<Win32>,
+    /// The least buffer that is not too small, and what the answer says too much of its own size.
+    pub least: usize,
+    pub oversize: u8,
     /// A buffer that is too small is no error.
     pub any_size: bool,
     /// A handle without rights is served.
@@ -105,6 +110,8 @@ pub struct Unit {
     pub watched_origin: u8,
     pub takes_six: bool,
     pub takes_ten: bool,
+    /// Unit attentions that a process's own commands meet.
+    pub attentions: Cell<u32>,
     /// RESERVE(10) is sent where RESERVE(6) is refused.
     pub falls_back: bool,
     /// Of a handle's request: false where disk.sys serves above the filter, or the other way round.
@@ -156,6 +163,8 @@ impl Unit {
             version: 2,
             short_version: 1,
             eaten: None,
+            least: 96,
+            oversize: 0,
             any_size: false,
             any_access: false,
             parameters: Cell::new([10, 1000, 4, 1, 0]),
@@ -163,6 +172,7 @@ impl Unit {
             watched_origin: Origin::Watched as u8,
             takes_six: true,
             takes_ten: true,
+            attentions: Cell::new(0),
             falls_back: true,
             counts: true,
             unserved: None,
@@ -270,7 +280,7 @@ impl Unit {
         if self.filter == Filter::None {
             return Err(Win32::INVALID_FUNCTION);
         }
-        if room < 96 && !self.any_size {
+        if room < self.least && !self.any_size {
             return Err(Win32::INSUFFICIENT_BUFFER);
         }
         let version = if room < 112 {
@@ -290,7 +300,7 @@ impl Unit {
             bytes.extend([retries, fallback, watch].map(|byte| u8::try_from(byte).expect("small")));
             bytes.push(self.origin.get());
         }
-        bytes[4] = u8::try_from(bytes.len()).expect("small");
+        bytes[4] = u8::try_from(bytes.len()).expect("small") + self.oversize;
         bytes.truncate(room);
         Ok(bytes)
     }
@@ -305,6 +315,10 @@ impl Unit {
                 // EVPD, and room for no data.
                 assert_eq!(input[37..42], [1, 0xA0, 0, 0, 0]);
                 self.refusal.clone()?
+            }
+            _ if self.attentions.get() > 0 => {
+                self.attentions.set(self.attentions.get() - 1);
+                (2, vec![0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x29, 0])
             }
             (code, Some((_, true))) => {
                 let command = [Command::Reserve, Command::Release][usize::from(code & 1)];
@@ -497,6 +511,9 @@ impl Requests for Queue<'_> {
     fn begin(&mut self, code: u32) -> Answer<usize> {
         self.requests.push((code, None, false));
         let request = self.requests.len() - 1;
+        if self.unit.cancel == CancelAs::AllButTheLast {
+            (0..request).for_each(|earlier| self.serve(earlier));
+        }
         if self.unit.cancel == CancelAs::TooLate {
             self.serve(request);
         }
@@ -518,7 +535,9 @@ impl Requests for Queue<'_> {
                 self.unit.serve(*code)?;
                 NtStatus::CANCELLED
             }
-            CancelAs::Cancelled | CancelAs::TooLate | CancelAs::Fails => NtStatus::CANCELLED,
+            CancelAs::Cancelled | CancelAs::TooLate | CancelAs::AllButTheLast | CancelAs::Fails => {
+                NtStatus::CANCELLED
+            }
         };
         *end = Some(Completed {
             status: status.0,
