@@ -130,9 +130,9 @@ mod tests {
     fn what_is_broken_outweighs_what_is_untold_and_no_claim_holds_nothing() {
         let judged = |claims: &[bool], found: Found| {
             let mut evidence = Evidence::default();
-            claims
-                .iter()
-                .for_each(|holds| evidence.claim(*holds, "broken"));
+            for holds in claims {
+                evidence.claim(*holds, "broken");
+            }
             evidence.judge(found).0
         };
         for (claims, told, outcome) in [
