@@ -513,8 +513,10 @@ unsafe extern "C" fn srb_is_back<C: Operations>(watched: u8, irp: PIRP, space: P
     };
     // SAFETY: it was sent with the context space of a `C`, which stays until it is back.
     let context = unsafe { filled::<C>(space) };
+    // SAFETY: the IRP is the routine's.
+    let io_status = unsafe { &(*irp).IoStatus };
     // SAFETY: a completed IRP's block holds a status.
-    let status = NtStatus(unsafe { (*irp).IoStatus.__bindgen_anon_1.Status });
+    let status = NtStatus(unsafe { io_status.__bindgen_anon_1.Status });
     // SAFETY: the IRP is back in this driver's location.
     let location = unsafe { current_location(irp) };
     // SAFETY: its SRB was looked at when it was sent.

@@ -5,12 +5,14 @@
 //! (<https://learn.microsoft.com/windows-hardware/drivers/ddi/srbhelper/>): the second is told by its `Function`, and its
 //! command is in the first extended data of a type that has one.
 
+use core::marker::PhantomData;
 use core::ptr;
 
 use scsi_reserve::watch::function;
 use scsi_reserve::{NtStatus, SrbAnswer};
 use wdk_sys::{
-    PIO_STACK_LOCATION, PIRP, SCSI_REQUEST_BLOCK, SRBEX_DATA_SCSI_CDB16, STORAGE_REQUEST_BLOCK,
+    PIO_STACK_LOCATION, PIRP, PVOID, SCSI_REQUEST_BLOCK, SRBEX_DATA_SCSI_CDB16,
+    STORAGE_REQUEST_BLOCK,
 };
 
 /// `SrbExDataTypeScsiCdb16` and `SrbExDataTypeScsiCdb32` of `srb.h`, which lie alike as far as they are read. A block of
@@ -45,9 +47,11 @@ pub enum Srb<'a> {
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "a load")]
 pub unsafe fn current_location(irp: PIRP) -> PIO_STACK_LOCATION {
-    // SAFETY: the caller's; this is what an IRP's tail holds while drivers have it.
-    let overlay = unsafe { &(*irp).Tail.Overlay };
-    // SAFETY: as above.
+    // SAFETY: the caller's.
+    let tail = unsafe { &(*irp).Tail };
+    // SAFETY: this is what an IRP's tail holds unless it waits in a device queue or for its APC.
+    let overlay = unsafe { &tail.Overlay };
+    // SAFETY: this is what the union holds unless the I/O manager has queued the IRP as a packet.
     unsafe {
         overlay
             .__bindgen_anon_2
@@ -68,7 +72,9 @@ impl<'a> Srb<'a> {
         // SAFETY: the caller's.
         let parameters = unsafe { &raw const (*location).Parameters };
         // SAFETY: the upper half of the address, where there is one.
-        if unsafe { parameters.cast::<u32>().add(1).read() } == 0 {
+        let upper = unsafe { parameters.cast::<u32>().add(1) };
+        // SAFETY: as above.
+        if unsafe { upper.read() } == 0 {
             return None;
         }
         // SAFETY: so there is.
@@ -82,8 +88,10 @@ impl<'a> Srb<'a> {
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "on every read's way")]
     pub unsafe fn sent(location: PIO_STACK_LOCATION) -> Self {
+        // SAFETY: the caller's.
+        let parameters = unsafe { &(*location).Parameters };
         // SAFETY: the parameters of this major function.
-        let srb = unsafe { (*location).Parameters.Scsi.Srb };
+        let srb = unsafe { parameters.Scsi.Srb };
         // SAFETY: an SRB lives as long as its IRP is out.
         let srb = unsafe { &*srb };
         if u32::from(srb.Function) == function::STORAGE_REQUEST_BLOCK {
@@ -105,8 +113,8 @@ impl<'a> Srb<'a> {
             }
             Self::Storage(srb) => {
                 srb.SrbFunction == function::EXECUTE_SCSI
-                    && Self::data(srb, srb.SrbExDataOffset[0])
-                        .is_some_and(|data| of_these(data.Cdb[0]))
+                    && Data::at(srb, srb.SrbExDataOffset[0])
+                        .is_some_and(|data| of_these(data.cdb()[0]))
             }
         }
     }
@@ -114,43 +122,14 @@ impl<'a> Srb<'a> {
     /// What it asks for.
     pub fn asks(self) -> Asks {
         let (function, cdb) = match self {
-            Self::Scsi(srb) => (srb.Function.into(), Some(&srb.Cdb)),
-            Self::Storage(srb) => (srb.SrbFunction, Self::command(srb).map(|data| &data.Cdb)),
+            Self::Scsi(srb) => (srb.Function.into(), Some(srb.Cdb)),
+            Self::Storage(srb) => (srb.SrbFunction, Data::of(srb).map(Data::cdb)),
         };
         match (function, cdb) {
             (function::EXECUTE_SCSI, Some(cdb)) => Asks::Command(cdb[0], cdb[1]),
             (function::EXECUTE_SCSI, None) => Asks::Nothing,
             (function, _) => Asks::Function(function),
         }
-    }
-
-    /// The extended data with the command.
-    fn command(srb: &STORAGE_REQUEST_BLOCK) -> Option<&SRBEX_DATA_SCSI_CDB16> {
-        let offsets = srb.SrbExDataOffset.as_ptr();
-        (0..srb.NumSrbExData as usize).find_map(|at| {
-            // SAFETY: the SRB has so many offsets, in its own length.
-            let offset = unsafe { offsets.add(at).read() };
-            if (offset as usize) < size_of::<STORAGE_REQUEST_BLOCK>() {
-                return None;
-            }
-            Self::data(srb, offset)
-        })
-    }
-
-    /// The extended data at an offset, if it holds a command.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "on every read's way")]
-    fn data(srb: &STORAGE_REQUEST_BLOCK, offset: u32) -> Option<&SRBEX_DATA_SCSI_CDB16> {
-        #[allow(clippy::cast_possible_truncation, reason = "40")]
-        const SIZE: u32 = size_of::<SRBEX_DATA_SCSI_CDB16>() as u32;
-        if offset > srb.SrbLength.checked_sub(SIZE)? {
-            return None;
-        }
-        // SAFETY: the data lies inside the SRB.
-        let data = unsafe { ptr::from_ref(srb).cast::<u8>().add(offset as usize) };
-        // SAFETY: as above; extended data is aligned to 8 bytes, and any bytes are valid.
-        let data = unsafe { &*data.cast::<SRBEX_DATA_SCSI_CDB16>() };
-        matches!(data.Type, CDB_16 | CDB_32).then_some(data)
     }
 
     /// `SrbStatus`, when it is back.
@@ -173,13 +152,7 @@ impl<'a> Srb<'a> {
                 srb.SenseInfoBuffer,
                 srb.SenseInfoBufferLength,
             ),
-            Self::Storage(srb) => Self::command(srb).map_or((0, ptr::null_mut(), 0), |data| {
-                (
-                    data.ScsiStatus,
-                    data.SenseInfoBuffer,
-                    data.SenseInfoBufferLength,
-                )
-            }),
+            Self::Storage(srb) => Data::of(srb).map_or((0, ptr::null_mut(), 0), Data::answer),
         };
         SrbAnswer {
             status,
@@ -192,5 +165,70 @@ impl<'a> Srb<'a> {
                 unsafe { core::slice::from_raw_parts(sense.cast(), length.into()) }
             },
         }
+    }
+}
+
+/// Extended data with a command. Nobody has promised that it is aligned.
+#[derive(Clone, Copy)]
+struct Data<'a> {
+    at: *const SRBEX_DATA_SCSI_CDB16,
+    srb: PhantomData<&'a STORAGE_REQUEST_BLOCK>,
+}
+
+impl<'a> Data<'a> {
+    /// The first of an SRB's.
+    fn of(srb: &'a STORAGE_REQUEST_BLOCK) -> Option<Self> {
+        let offsets = srb.SrbExDataOffset.as_ptr();
+        (0..srb.NumSrbExData as usize).find_map(|at| {
+            // SAFETY: the SRB has so many offsets, in its own length.
+            let offset = unsafe { offsets.add(at) };
+            // SAFETY: as above.
+            let offset = unsafe { offset.read() };
+            if (offset as usize) < size_of::<STORAGE_REQUEST_BLOCK>() {
+                return None;
+            }
+            Self::at(srb, offset)
+        })
+    }
+
+    /// What is at an offset, if it holds a command.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "on every read's way")]
+    fn at(srb: &'a STORAGE_REQUEST_BLOCK, offset: u32) -> Option<Self> {
+        #[allow(clippy::cast_possible_truncation, reason = "40")]
+        const SIZE: u32 = size_of::<SRBEX_DATA_SCSI_CDB16>() as u32;
+        if offset > srb.SrbLength.checked_sub(SIZE)? {
+            return None;
+        }
+        // SAFETY: the data lies inside the SRB.
+        let at = unsafe { ptr::from_ref(srb).byte_add(offset as usize) };
+        let data = Self {
+            at: at.cast(),
+            srb: PhantomData,
+        };
+        matches!(data.kind(), CDB_16 | CDB_32).then_some(data)
+    }
+
+    fn kind(self) -> i32 {
+        // SAFETY: `at` has seen that the structure lies inside the SRB.
+        let kind = unsafe { &raw const (*self.at).Type };
+        // SAFETY: as above; any bits are a number.
+        unsafe { kind.read_unaligned() }
+    }
+
+    fn cdb(self) -> [u8; 16] {
+        // SAFETY: as above.
+        unsafe { (*self.at).Cdb }
+    }
+
+    /// `ScsiStatus`, `SenseInfoBuffer`, `SenseInfoBufferLength`.
+    fn answer(self) -> (u8, PVOID, u8) {
+        // SAFETY: as above; any bits are of this type.
+        let data = unsafe { self.at.read_unaligned() };
+        (
+            data.ScsiStatus,
+            data.SenseInfoBuffer,
+            data.SenseInfoBufferLength,
+        )
     }
 }

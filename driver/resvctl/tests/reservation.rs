@@ -137,54 +137,21 @@ fn the_filter_served_what_its_count_of_requests_grew_by() {
     }
 }
 
-#[test]
-fn a_status_tells_what_the_filter_knows() {
-    let mut bytes = state();
-    for (at, count) in (32..96).step_by(8).zip(3..) {
-        bytes[at] = count;
-    }
-    bytes[8] = 100;
-    (bytes[20..24]).copy_from_slice(&0x8000_0011_u32.to_le_bytes());
-    bytes[28] = 10;
-    let told = |bytes: &[u8]| {
-        let machine = Memory {
-            answer: Some(bytes.to_vec()),
-            time: 50_000_100,
-            ..Memory::default()
-        };
-        let (_, json) = machine.json("status 1");
-        (machine.command("status 1").1, json["state"].clone())
+/// What `status` makes of an answer, in words and for a program.
+fn told(bytes: &[u8]) -> (String, Json) {
+    let machine = Memory {
+        answer: Some(bytes.to_vec()),
+        time: 50_000_100,
+        ..Memory::default()
     };
-    for (knowledge, words, word) in [
-        (0, "not known", "unknown"),
-        (1, "held by this node", "held_by_us"),
-        (
-            2,
-            "not held by this node; it is free, or another's",
-            "not_ours",
-        ),
-        (3, "held by another initiator", "held_by_another"),
-        (9, "not known", "unknown"),
-    ] {
-        bytes[16] = knowledge;
-        let (text, json) = told(&bytes);
-        assert_eq!(
-            text,
-            format!(
-                "PhysicalDrive1: {words} (for 5 s)\n  last answer    no answer from the disk\n  \
-                 last request   STATUS_DEVICE_BUSY (0x80000011)\n  next command   RESERVE(10)\n  \
-                 requests       3\n  reserves       4\n  releases       5\n  conflicts      6\n  \
-                 retries        7\n  attentions     8\n  timeouts       9\n  cancels        10\n"
-            )
-        );
-        assert_eq!(
-            json,
-            json!({ "knowledge": word, "age_ms": 5000, "last_status": "0x80000011", "scsi_status": null, "sense_key": 0,
-                "asc": 0, "ascq": 0, "cdb_length": 10, "requests": 3, "reserves": 4, "releases": 5, "conflicts": 6,
-                "retries": 7, "unit_attentions": 8, "timeouts": 9, "cancels": 10, "more": null })
-        );
-    }
-    // The second version: behind the counters what the filter works by, and where its knowledge came from.
+    let (_, json) = machine.json("status 1");
+    (machine.command("status 1").1, json["state"].clone())
+}
+
+#[test]
+fn a_status_tells_by_which_parameters_the_filter_works_and_where_its_knowledge_came_from() {
+    let mut bytes = state();
+    bytes[88] = 10;
     let more = |knowledge: u8, watch: u8, origin: u8| {
         let mut bytes = bytes.clone();
         (bytes[0], bytes[4], bytes[16]) = (2, 112, knowledge);
@@ -213,6 +180,46 @@ fn a_status_tells_what_the_filter_knows() {
             json["more"],
             json!({ "origin": word, "watched": 5, "parameters": { "timeout_seconds": 10, "max_retries": 4,
                 "retry_delay_ms": 1000, "reserve10_fallback": 1, "watch": watch } })
+        );
+    }
+}
+
+#[test]
+fn a_status_tells_what_the_filter_knows() {
+    let mut bytes = state();
+    for (at, count) in (32..96).step_by(8).zip(3..) {
+        bytes[at] = count;
+    }
+    bytes[8] = 100;
+    (bytes[20..24]).copy_from_slice(&0x8000_0011_u32.to_le_bytes());
+    bytes[28] = 10;
+    for (knowledge, words, word) in [
+        (0, "not known", "unknown"),
+        (1, "held by this node", "held_by_us"),
+        (
+            2,
+            "not held by this node; it is free, or another's",
+            "not_ours",
+        ),
+        (3, "held by another initiator", "held_by_another"),
+        (9, "not known", "unknown"),
+    ] {
+        bytes[16] = knowledge;
+        let (text, json) = told(&bytes);
+        assert_eq!(
+            text,
+            format!(
+                "PhysicalDrive1: {words} (for 5 s)\n  last answer    no answer from the disk\n  \
+                 last request   STATUS_DEVICE_BUSY (0x80000011)\n  next command   RESERVE(10)\n  \
+                 requests       3\n  reserves       4\n  releases       5\n  conflicts      6\n  \
+                 retries        7\n  attentions     8\n  timeouts       9\n  cancels        10\n"
+            )
+        );
+        assert_eq!(
+            json,
+            json!({ "knowledge": word, "age_ms": 5000, "last_status": "0x80000011", "scsi_status": null, "sense_key": 0,
+                "asc": 0, "ascq": 0, "cdb_length": 10, "requests": 3, "reserves": 4, "releases": 5, "conflicts": 6,
+                "retries": 7, "unit_attentions": 8, "timeouts": 9, "cancels": 10, "more": null })
         );
     }
     bytes[25] = 0xFF;

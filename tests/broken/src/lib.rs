@@ -32,6 +32,9 @@ mod state;
 #[path = "../../../driver/trace.rs"]
 mod trace;
 #[cfg(windows)]
+#[path = "../../../driver/watch.rs"]
+mod watch;
+#[cfg(windows)]
 #[allow(unsafe_code)]
 #[path = "../../../driver/wdf/mod.rs"]
 mod wdf;

@@ -31,7 +31,7 @@ pub const FAULTS: &[Fault] = &[
     fault("filter.rs", "Err(NtStatus::OBJECT_NAME_NOT_FOUND) => Ok(None)", "Err(_) if true => Ok(None)"),
     fault("filter.rs", "self.disks.fetch_add(1,", "self.disks.fetch_add(0,"),
     fault("filter.rs", "attached.map_err(failed)?;", "let _ = attached.map_err(failed);"),
-    fault("wdf/device.rs", "let opened = unsafe { self.dispatch_to", "let opened = Ok(()); let _ = unsafe { self.dispatch_to"),
+    fault("wdf/callbacks.rs", "let opened = unsafe { self.dispatch_to(MAJOR_FUNCTION, controls) }.and_then", "let opened = Ok(()).and_then"),
 
     // Which requests, and where they go.
     fault("disk.rs", "Route::Complete(NtStatus::DEVICE_NOT_CONNECTED)", "Route::Pass"),
@@ -82,8 +82,8 @@ pub const FAULTS: &[Fault] = &[
     fault("wdf/below.rs", "return self.dereference();", ""),
     fault("wdf/below.rs", "next.Control = ALWAYS;", "next.Control = 0;"),
     fault("wdf/below.rs", "(*location).Control |= PENDING", "(*location).Control |= 0 * PENDING"),
-    fault("wdf/srb.rs", "if unsafe { parameters.cast::<u32>().add(1).read() } == 0 {", "if false {"),
-    fault("wdf/srb.rs", "matches!(data.Type, CDB_16 | CDB_32)", "matches!(data.Type, CDB_16)"),
+    fault("wdf/srb.rs", "if unsafe { upper.read() } == 0 {", "if false {"),
+    fault("wdf/srb.rs", "matches!(data.kind(), CDB_16 | CDB_32)", "matches!(data.kind(), CDB_16)"),
     fault("wdf/callbacks.rs", "Some(watched_srb_is_back::<C, RELEASE>)", "Some(watched_srb_is_back::<C, RESERVE>)"),
 
     // What goes down, and what came back.
