@@ -146,7 +146,7 @@ fn parameters(config: &str) -> Vec<(String, u32, u32, u32)> {
 fn every_parameter_is_listed_with_its_range_and_default() {
     let readme = read("README.md");
     let parameters = parameters(&read("driver/config.rs"));
-    assert_eq!(parameters.len(), 7, "{parameters:?}");
+    assert_eq!(parameters.len(), 8, "{parameters:?}");
     for (name, low, high, default) in parameters {
         let named = format!("`{name}`");
         let Some(row) = readme
