@@ -15,10 +15,12 @@ use wdk_sys::{
     STORAGE_REQUEST_BLOCK,
 };
 
-/// `SrbExDataTypeScsiCdb16` and `SrbExDataTypeScsiCdb32` of `srb.h`, which lie alike as far as they are read. A block of
-/// variable length holds no command of 6 or 10 bytes.
+/// `SrbExDataTypeScsiCdb16` and `SrbExDataTypeScsiCdb32` of `srb.h`, which lie alike as far as they are read.
 const CDB_16: i32 = 0x40;
 const CDB_32: i32 = 0x41;
+/// `SrbExDataTypeScsiCdbVar`: what is behind its status and lengths lies 8 bytes further on, so that its sense buffer and
+/// the beginning of its command are where the others have a command.
+const CDB_VAR: i32 = 0x42;
 
 /// What an SRB asks for.
 #[derive(Clone, Copy)]
@@ -122,11 +124,11 @@ impl<'a> Srb<'a> {
     /// What it asks for.
     pub fn asks(self) -> Asks {
         let (function, cdb) = match self {
-            Self::Scsi(srb) => (srb.Function.into(), Some(srb.Cdb)),
-            Self::Storage(srb) => (srb.SrbFunction, Data::of(srb).map(Data::cdb)),
+            Self::Scsi(srb) => (srb.Function.into(), Some([srb.Cdb[0], srb.Cdb[1]])),
+            Self::Storage(srb) => (srb.SrbFunction, Data::of(srb).map(Data::command)),
         };
         match (function, cdb) {
-            (function::EXECUTE_SCSI, Some(cdb)) => Asks::Command(cdb[0], cdb[1]),
+            (function::EXECUTE_SCSI, Some([first, second])) => Asks::Command(first, second),
             (function::EXECUTE_SCSI, None) => Asks::Nothing,
             (function, _) => Asks::Function(function),
         }
@@ -187,14 +189,31 @@ impl<'a> Data<'a> {
             if (offset as usize) < size_of::<STORAGE_REQUEST_BLOCK>() {
                 return None;
             }
-            Self::at(srb, offset)
+            Self::any_at(srb, offset)
+                .filter(|data| matches!(data.kind(), CDB_16 | CDB_32 | CDB_VAR))
         })
     }
 
-    /// What is at an offset, if it holds a command.
+    /// What is at an offset, if it holds a command of up to 32 bytes.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "on every read's way")]
     fn at(srb: &'a STORAGE_REQUEST_BLOCK, offset: u32) -> Option<Self> {
+        Self::any_at(srb, offset).filter(|data| matches!(data.kind(), CDB_16 | CDB_32))
+    }
+
+    /// The first two bytes of its command.
+    fn command(self) -> [u8; 2] {
+        match (self.kind(), self.cdb()) {
+            (CDB_VAR, [_, _, _, _, _, _, _, _, first, second, ..]) | (_, [first, second, ..]) => {
+                [first, second]
+            }
+        }
+    }
+
+    /// What is at an offset, whatever it is.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "on every read's way")]
+    fn any_at(srb: &'a STORAGE_REQUEST_BLOCK, offset: u32) -> Option<Self> {
         #[allow(clippy::cast_possible_truncation, reason = "40")]
         const SIZE: u32 = size_of::<SRBEX_DATA_SCSI_CDB16>() as u32;
         if offset > srb.SrbLength.checked_sub(SIZE)? {
@@ -202,11 +221,10 @@ impl<'a> Data<'a> {
         }
         // SAFETY: the data lies inside the SRB.
         let at = unsafe { ptr::from_ref(srb).byte_add(offset as usize) };
-        let data = Self {
+        Some(Self {
             at: at.cast(),
             srb: PhantomData,
-        };
-        matches!(data.kind(), CDB_16 | CDB_32).then_some(data)
+        })
     }
 
     fn kind(self) -> i32 {
@@ -225,10 +243,12 @@ impl<'a> Data<'a> {
     fn answer(self) -> (u8, PVOID, u8) {
         // SAFETY: as above; any bits are of this type.
         let data = unsafe { self.at.read_unaligned() };
-        (
-            data.ScsiStatus,
-            data.SenseInfoBuffer,
-            data.SenseInfoBufferLength,
-        )
+        let sense = match (data.Type, data.Cdb.first_chunk()) {
+            (CDB_VAR, Some(sense)) => {
+                ptr::with_exposed_provenance_mut(usize::from_ne_bytes(*sense))
+            }
+            _ => data.SenseInfoBuffer,
+        };
+        (data.ScsiStatus, sense, data.SenseInfoBufferLength)
     }
 }
