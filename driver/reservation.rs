@@ -301,6 +301,9 @@ impl Reservation {
         let verdict = answer.verdict();
         let mut state = self.state.lock();
         let Some(watched) = watched else {
+            if verdict.denies() {
+                state.operation.denied();
+            }
             return state.disk.foreign_answered(&verdict);
         };
         let is_last_word = state.operation.other_answered();

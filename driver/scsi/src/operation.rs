@@ -470,6 +470,12 @@ impl Operation {
         is_last_word
     }
 
+    /// The answer to a command that changes no reservation denies that this node holds it: newer,
+    /// perhaps, than the answer to what is out.
+    pub fn denied(&mut self) {
+        let _nothing = self.overtake();
+    }
+
     /// Whether a command of the operation's may be on its way.
     #[must_use]
     #[inline]

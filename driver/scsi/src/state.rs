@@ -317,8 +317,7 @@ impl ReservationState {
     /// unit, and the target says that another does, or that something happened which may have ended the
     /// reservation.
     pub fn foreign_answered(&mut self, verdict: &Verdict, now: impl FnOnce() -> u64) -> bool {
-        let may_be_lost = verdict.outcome == Outcome::Conflict || verdict.retry == Retry::AtOnce;
-        let is_news = may_be_lost && self.knowledge == Knowledge::HeldByUs as u32;
+        let is_news = verdict.denies() && self.knowledge == Knowledge::HeldByUs as u32;
         if is_news {
             self.learn(Knowledge::Unknown, Origin::Own, now);
         }

@@ -293,6 +293,13 @@ impl Row {
 }
 
 impl Verdict {
+    /// Whether it is against a reservation that this node holds, whatever the command: another holds
+    /// it, or a unit attention tells of what may have ended it.
+    #[must_use]
+    pub const fn denies(&self) -> bool {
+        matches!(self.outcome, Outcome::Conflict) || matches!(self.retry, Retry::AtOnce)
+    }
+
     /// Reads an answer.
     #[must_use]
     #[inline]
