@@ -27,8 +27,6 @@ use scsi_reserve::{Knowledge, ReservationState};
 
 const RESERVE: u32 = 0x002D_4810;
 const RELEASE: u32 = 0x002D_4814;
-/// All but that with a command of variable length.
-const FORMS: [Form; 4] = [Form::Classic, Form::Cdb16, Form::Cdb32, Form::AfterIoInfo];
 const US: &str = "iqn.2026-01.example:a";
 
 /// One node and one disk, with disk.sys above the filter; the unit has no unit attentions.
@@ -279,7 +277,7 @@ fn expected(watch: u32, before: Known, is: Is, says: Says) -> Known {
 fn each_answer_to_each_request_in_each_form_tells_what_it_says() {
     for watch in [0, 1, 2] {
         let bench = Bench::new(watch);
-        for form in FORMS {
+        for form in Form::ALL {
             bench.stack.class.sends_as(form);
             for (is, content) in requests() {
                 for (says, answer) in answers() {
@@ -315,7 +313,7 @@ fn a_handles_reserve_is_known_through_every_port() {
             (Kind::Usb, Timing::Slow),
             (Kind::Storport, Timing::Inline),
         ] {
-            for form in FORMS {
+            for form in Form::ALL {
                 for forms in [Forms::Both, Forms::Ten] {
                     let bench = Bench::new(watch);
                     bench.unit.configure(|options| options.forms = forms);
@@ -529,11 +527,30 @@ fn what_overlaps_tells_nothing() {
     }
 }
 
+/// The word that denies may be newer than the one that grants, whichever comes back first.
+#[test]
+fn a_denial_that_comes_back_before_the_reserve_beside_it_counts() {
+    for reserve in [Sends::Own(RESERVE), Sends::Other(0x16)] {
+        let bench = Bench::new(2);
+        let port = Arc::clone(&bench.stack.stack.port);
+        port.behave(Shape::Success, Timing::Never);
+        reserve.send(&bench);
+        drop(bench.stack.class.send(&class::read(0)));
+        port.script([Answer::srb(srb_status::ERROR, 0x18, &[])]);
+        port.finish_one(1);
+        port.script([Answer::srb(srb_status::SUCCESS, 0, &[])]);
+        port.finish_one(0);
+        assert_eq!(bench.known(), UNKNOWN, "{reserve:?}");
+        port.behave(Shape::Success, Timing::Later);
+        bench.end();
+    }
+}
+
 /// An SRB that is out while the device goes: disk.sys waits for it, or, which it never does, does not.
 #[test]
 fn an_srb_may_end_during_the_removal_and_after_it() {
     for watch in [0, 1, 2] {
-        for form in FORMS {
+        for form in Form::ALL {
             for (surprise, hasty) in [(false, false), (true, false), (false, true), (true, true)] {
                 for (_, content) in requests() {
                     let bench = Bench::new(watch);
@@ -613,7 +630,7 @@ fn held_by_us_is_told_only_while_it_is_so() {
         let schedule = Schedule::Random { seed, one_in: 3 };
         let watch = 1 + (seed % 2) as u32;
         let bench = Bench::in_schedule(watch, Place::Lower, schedule);
-        let form = FORMS[seed as usize / 2 % FORMS.len()];
+        let form = Form::ALL[seed as usize / 2 % Form::ALL.len()];
         bench.stack.class.sends_as(form);
         let left = Arc::new(AtomicUsize::new(3));
         let spawn = |name, work: Work| {

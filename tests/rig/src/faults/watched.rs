@@ -147,7 +147,7 @@ fn play(walk: &Walk<'_>, plan: Plan, point: u64, number: u64) -> Result<u64, Str
             "it is told that we hold the unit, which {holder:?} holds"
         ));
     }
-    if plan.watch != 0 && plan.form != Form::CdbVar && point == 0 && !held {
+    if plan.watch != 0 && point == 0 && !held {
         return Err(format!(
             "after a RESERVE that met nothing {known:?} is told"
         ));
