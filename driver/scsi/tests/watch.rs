@@ -27,6 +27,8 @@ enum Reading {
     AsItWas,
     /// A reset that passes is no command.
     NoResets,
+    /// A denial says nothing of what is out.
+    DenialsOfTheirMoment,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,7 +91,8 @@ enum Incident {
     OtherIsAnswered(usize),
     /// Another initiator.
     Elsewhere(Asked),
-    /// A command that changes nothing is answered RESERVATION CONFLICT, if it would be now.
+    /// A command that changes nothing.
+    ForeignIsLookedAt,
     ForeignIsAnswered,
 }
 
@@ -109,7 +112,9 @@ struct World {
     /// Those that are out.
     others: Vec<(Asked, Sent)>,
     holder: Holder,
-    /// Another initiator's reset has taken the unit from this node, which nobody tells.
+    /// The answer to a command that changes nothing, on its way: whether the target denied it.
+    foreign: Option<bool>,
+    /// Another initiator's reset has taken the unit from this node, and nobody has told it.
     robbed: bool,
     left: Left,
 }
@@ -130,6 +135,7 @@ impl World {
             own: None,
             others: Vec::new(),
             holder: Holder::Nobody,
+            foreign: None,
             robbed: false,
             left,
         }
@@ -137,10 +143,13 @@ impl World {
 
     fn incidents(&self) -> Vec<Incident> {
         use Incident::{
-            Elsewhere, ForeignIsAnswered, Other, OtherIsAnswered, OtherIsLookedAt, Own,
-            OwnIsAnswered, OwnIsLookedAt,
+            Elsewhere, ForeignIsAnswered, ForeignIsLookedAt, Other, OtherIsAnswered,
+            OtherIsLookedAt, Own, OwnIsAnswered, OwnIsLookedAt,
         };
-        let mut may = vec![ForeignIsAnswered];
+        let mut may = vec![match self.foreign {
+            None => ForeignIsLookedAt,
+            Some(_) => ForeignIsAnswered,
+        }];
         match self.own {
             None if self.left.own > 0 => may.extend([Own(Command::Reserve), Own(Command::Release)]),
             None => {}
@@ -269,8 +278,15 @@ impl World {
                 self.left.elsewhere -= 1;
                 self.execute(false, asked);
             }
+            Incident::ForeignIsLookedAt => {
+                self.foreign = Some(self.holder == Holder::Another);
+            }
             Incident::ForeignIsAnswered => {
-                if self.holder == Holder::Another {
+                if self.foreign.take() == Some(true) {
+                    self.robbed = false;
+                    if reading != Reading::DenialsOfTheirMoment {
+                        self.operation.denied();
+                    }
                     let verdict = srb(Some(CONFLICT)).verdict();
                     self.known.foreign_answered(&verdict, || 0);
                 }
@@ -344,7 +360,7 @@ fn srb(status: Option<u8>) -> SrbAnswer<'static> {
 
 const LEFT: Left = Left {
     own: 2,
-    others: 3,
+    others: 2,
     elsewhere: 2,
 };
 
@@ -419,6 +435,7 @@ fn each_wrong_reading_says_it_of_a_unit_that_may_be_anothers() {
         Reading::OwnCommandsAlone,
         Reading::AsItWas,
         Reading::NoResets,
+        Reading::DenialsOfTheirMoment,
     ] {
         let way = walk(reading, LEFT).expect_err("it is found out");
         println!("{reading:?}: {way:?}");

@@ -133,7 +133,7 @@ pub struct Demo {
 }
 
 /// The groups of the fault walk; `rig::faults` has what they are.
-pub const GROUPS: [&str; 10] = [
+pub const GROUPS: [&str; 11] = [
     "allocations",
     "calls",
     "statuses",
@@ -144,6 +144,7 @@ pub const GROUPS: [&str; 10] = [
     "remove",
     "second",
     "presented",
+    "watched",
 ];
 
 /// `cargo xtask faults`.

@@ -93,8 +93,40 @@ const POINTER_ALIGNED: [(&str, u64); 3] = [
     ("Parameters.DeviceIoControl.Type3InputBuffer", 32),
 ];
 
-/// Declared by the kit, not by `windows-sys`: `LARGE_INTEGER` is `i64` there.
-const NOT_IN_WINDOWS_SYS: [&str; 1] = ["_LARGE_INTEGER"];
+/// Declared by the kit, not by `windows-sys`: `LARGE_INTEGER` is `i64` there, and of wdm.h's run-down protection and srb.h's
+/// request blocks it has nothing. The driver reads request blocks that the rig lays out by Microsoft's pages
+/// (tests/rig/src/srb.rs), so that the two agree.
+const NOT_IN_WINDOWS_SYS: [&str; 6] = [
+    "_LARGE_INTEGER",
+    "_EX_RUNDOWN_REF",
+    "_SCSI_REQUEST_BLOCK",
+    "_STORAGE_REQUEST_BLOCK",
+    "_SRBEX_DATA_SCSI_CDB16",
+    "_SRBEX_DATA_SCSI_CDB_VAR",
+];
+
+/// The same of enumerators: Microsoft's page on `SRBEXDATATYPE`.
+const ENUMERATORS_ELSEWHERE: [(&str, i64); 5] = [
+    ("SrbExDataTypeUnknown", 0),
+    ("SrbExDataTypeBidirectional", 1),
+    ("SrbExDataTypeScsiCdb16", 0x40),
+    ("SrbExDataTypeScsiCdb32", 0x41),
+    ("SrbExDataTypeScsiCdbVar", 0x42),
+];
+
+/// Constants that `windows-sys` has not, as MinGW-w64's wdm.h and srb.h have them (`ddk/`); the last, which is newer, as
+/// Microsoft's page on `STORAGE_REQUEST_BLOCK`.
+const CONSTANTS_ELSEWHERE: [(&str, i64); 9] = [
+    ("SL_PENDING_RETURNED", 0x01),
+    ("SL_INVOKE_ON_CANCEL", 0x20),
+    ("SL_INVOKE_ON_SUCCESS", 0x40),
+    ("SL_INVOKE_ON_ERROR", 0x80),
+    ("SRB_FUNCTION_EXECUTE_SCSI", 0x00),
+    ("SRB_FUNCTION_RESET_BUS", 0x12),
+    ("SRB_FUNCTION_RESET_DEVICE", 0x13),
+    ("SRB_FUNCTION_RESET_LOGICAL_UNIT", 0x20),
+    ("SRB_FUNCTION_STORAGE_REQUEST_BLOCK", 0x28),
+];
 
 /// Where the kit's NT differs from Microsoft's metadata, in words.
 fn nt_differences(kit: &Figures) -> Vec<String> {
@@ -118,7 +150,8 @@ fn nt_differences(kit: &Figures) -> Vec<String> {
             ));
         }
     }
-    let constants = windows::constants();
+    let mut constants = windows::constants();
+    constants.extend(CONSTANTS_ELSEWHERE);
     for (name, value) in &kit.constants {
         if constants
             .get(name.as_str())
@@ -127,7 +160,8 @@ fn nt_differences(kit: &Figures) -> Vec<String> {
             found.push(format!("{name} = {value}"));
         }
     }
-    let enumerators = windows::enumerators();
+    let mut enumerators = windows::enumerators();
+    enumerators.extend(ENUMERATORS_ELSEWHERE);
     for (name, value) in kit
         .enumerators
         .iter()
