@@ -33,7 +33,11 @@ impl Headers {
     pub fn of_the_kit() -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("include");
         let read = |name| (name, fs::read_to_string(folder.join(name)).unwrap());
-        Self(["ntddk.h", "ntddscsi.h", "storport.h", "wdf.h"].map(read).into())
+        Self(
+            ["ntddk.h", "ntddscsi.h", "storport.h", "wdf.h"]
+                .map(read)
+                .into(),
+        )
     }
 
     /// Exchanges `old`, which occurs once, for `new`.
