@@ -81,6 +81,21 @@ impl DiskStack {
         Ok(Self { stack, class })
     }
 
+    /// Plugs a disk into `node` with two devices of the filter below disk.sys; the other one, which is the lower.
+    ///
+    /// # Errors
+    /// As [`Node::plug`].
+    pub fn plug_twice(node: &Node, disk: Arc<dyn Disk>) -> Result<(Self, Stack), Status> {
+        let keys = DiskKeys::default();
+        let port = node.port(disk);
+        let bottom = port.device();
+        let below = node.attach(Arc::clone(&port), bottom, &keys)?;
+        let stack = node.attach(port, below.top(), &keys)?;
+        let class = Class::attach(node.name(), stack.top());
+        node.pnp(&stack, Pnp::Start);
+        Ok((Self { stack, class }, below))
+    }
+
     /// The device right below disk.sys.
     pub fn below_disk(&self) -> *mut DEVICE_OBJECT {
         self.class.lower

@@ -1,7 +1,7 @@
 //! The I/O manager: device stacks and IRPs as they lie in memory on Windows x64, IoCallDriver, IoCompleteRequest,
 //! cancellation. Function names and rules follow wdm.h's documentation.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -344,6 +344,26 @@ pub fn attach(upper: *mut DEVICE_OBJECT, lower: *mut DEVICE_OBJECT) {
 pub fn detach(lower: *mut DEVICE_OBJECT) {
     // SAFETY: the device is live.
     unsafe { (*lower).AttachedDevice = null_mut() };
+    if deleted().remove(&(lower as usize)) {
+        pool::free(lower.cast());
+    }
+}
+
+/// Devices that are deleted while another is attached to them: their memory stays until that is detached.
+static DELETED: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+
+fn deleted() -> MutexGuard<'static, BTreeSet<usize>> {
+    DELETED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// IoDeleteDevice.
+pub fn delete_device(device: *mut DEVICE_OBJECT) {
+    // SAFETY: the device is live.
+    if unsafe { (*device).AttachedDevice }.is_null() {
+        pool::free(device.cast());
+    } else {
+        deleted().insert(device as usize);
+    }
 }
 
 /// The device at the top of `device`'s stack.

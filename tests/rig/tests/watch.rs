@@ -546,6 +546,58 @@ fn a_denial_that_comes_back_before_the_reserve_beside_it_counts() {
     }
 }
 
+/// Each of two filters in one stack knows of what passes it: the lower one of what the upper one sends nothing, since that
+/// is a pass-through.
+#[test]
+fn a_filter_that_is_not_the_only_one_knows_what_passes_it() {
+    for watch in [1, 2] {
+        let world = World::enter(Schedule::Orderly);
+        let hive = Hive::default();
+        hive.set(&format!(r"{SERVICE_KEY}\Parameters"), "Watch", watch);
+        let node = Node::load(world.world(), "A", &image::built(), hive).expect("it loads");
+        let unit = LogicalUnit::new();
+        unit.configure(|options| options.quiet = true);
+        let disk = Arc::new(unit.connect(US));
+        let (stack, below) = DiskStack::plug_twice(&node, disk).expect("the disk starts");
+        let parts = Parts { node, unit, stack };
+        let lower = below.filter().expect("it has attached");
+        let ask = |code: u32, length: u32, device| {
+            let call = Call {
+                output_length: length,
+                ..Call::ioctl(code)
+            };
+            let asked = parts.node.start_at(device, &call, |_| {});
+            assert_eq!(asked.wait().status, 0, "{code:#x}");
+            asked.buffer()
+        };
+        let lower_knows = || {
+            let size = size_of::<ReservationState>() as u32;
+            let told = ReservationState::from_bytes(&ask(IOCTL_RESVFLT_QUERY_STATE, size, lower));
+            let told = told.expect("it has that length");
+            let knowledge = Knowledge::from_number(told.knowledge).expect("one of them");
+            (knowledge, told.origin == Origin::Watched as u8)
+        };
+        let watched = (Knowledge::HeldByUs, true);
+        parts.send(&class::command(&[0x16, 0, 0, 0, 0, 0]), None);
+        assert_eq!((parts.known(), lower_knows()), (watched, watched));
+        parts.own(RELEASE);
+        assert_eq!(parts.known(), (Knowledge::NotOurs, false));
+        assert_eq!(lower_knows(), watched, "a pass-through passes unseen");
+        ask(RESERVE, 0, lower);
+        assert_eq!(lower_knows(), watched, "as it was known to be");
+        assert_eq!(parts.known(), (Knowledge::NotOurs, false));
+        parts.send(&class::command(&[0x17, 0, 0, 0, 0, 0]), None);
+        let released = (Knowledge::NotOurs, true);
+        assert_eq!((parts.known(), lower_knows()), (released, released));
+        parts.send(&class::read(0), None);
+        assert_eq!(parts.unit.holder(), None);
+        let Parts { node, stack, .. } = parts;
+        stack.unplug(&node);
+        drop(below);
+        node.unload();
+    }
+}
+
 /// An SRB that is out while the device goes: disk.sys waits for it, or, which it never does, does not.
 #[test]
 fn an_srb_may_end_during_the_removal_and_after_it() {

@@ -151,6 +151,7 @@ impl Framework {
         }
         if let Some(handle) = init.created {
             // fxdriverkm.cpp FxDriver::AddDevice: the failed device goes.
+            io::detach(of!(self.object(handle, "Device"), Device).lower);
             self.drop_device(handle);
         }
         if init.filter { Ok(None) } else { Err(result) }
@@ -219,14 +220,13 @@ impl Framework {
     fn drop_device(&self, handle: Handle) {
         let object = self.object(handle, "Device");
         let device = of!(object, Device);
-        io::detach(device.lower);
         self.delete(handle);
         // SAFETY: the extension is this device's, and goes with it.
         let extension = unsafe { (*device.object).DeviceExtension };
         // SAFETY: written by `create_device`.
         drop(unsafe { extension.cast::<Extension>().read() });
         pool::free(extension.cast());
-        pool::free(device.object.cast());
+        io::delete_device(device.object);
     }
 
     /// WdfDeviceConfigureWdmIrpDispatchCallback.
