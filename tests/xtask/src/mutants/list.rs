@@ -83,7 +83,7 @@ pub const FAULTS: &[Fault] = &[
     fault("wdf/below.rs", "next.Control = ALWAYS;", "next.Control = 0;"),
     fault("wdf/below.rs", "(*location).Control |= PENDING", "(*location).Control |= 0 * PENDING"),
     fault("wdf/srb.rs", "if unsafe { upper.read() } == 0 {", "if false {"),
-    fault("wdf/srb.rs", "matches!(data.kind(), CDB_16 | CDB_32)", "matches!(data.kind(), CDB_16)"),
+    fault("wdf/srb.rs", "CDB_16 | CDB_32 | CDB_VAR", "CDB_16 | CDB_VAR"),
     fault("wdf/callbacks.rs", "Some(watched_srb_is_back::<C, RELEASE>)", "Some(watched_srb_is_back::<C, RESERVE>)"),
 
     // What goes down, and what came back.
