@@ -973,6 +973,49 @@ fn a_report_that_can_not_be_written_is_an_error() {
     );
 }
 
+/// A pipe whose reader goes away after so many bytes.
+struct Pipe(usize);
+
+impl std::io::Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self
+            .0
+            .checked_sub(bytes.len())
+            .ok_or(std::io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_disk_is_released_though_nobody_reads_on() {
+    for line in ["1 --with-reserve", "1 --with-sleep", "1 --peer b --name a"] {
+        let run = |room| {
+            let mut machine = Memory::lab(Above);
+            machine.bench().enters = std::cell::RefCell::new(Some(Box::new(|| true)));
+            let words = format!("resvctl selftest {line}");
+            let (mut out, mut err) = (Pipe(room), Vec::new());
+            let exit = resvctl::run(&machine, words.split(' '), &mut out, &mut err);
+            let holder = unit(&mut machine).holder.lock().expect("no panic").clone();
+            assert_eq!(holder, None, "{line}: {room} bytes were read");
+            let sent = machine.sent.borrow();
+            let reserved = sent.iter().any(|(code, _)| *code == 0x002D_4810);
+            (exit, reserved, usize::MAX - out.0)
+        };
+        let (_, _, whole) = run(usize::MAX);
+        let mut after_a_reserve = 0;
+        for room in 0..whole {
+            let (exit, reserved, _) = run(room);
+            assert_eq!(exit, Exit::Error);
+            after_a_reserve += u32::from(reserved);
+        }
+        assert!(after_a_reserve > 0, "{line}");
+    }
+}
+
 #[test]
 fn a_machine_that_tells_nothing_makes_nothing_hold() {
     let machine = Memory::default();

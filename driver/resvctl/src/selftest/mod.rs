@@ -198,15 +198,17 @@ impl Run<'_, '_> {
         let reserver = free.and_then(|()| opened.as_ref().map_err(Clone::clone));
         let mut story = Err(Untold("no other node was asked".into()));
         if let (Ok(reserver), Some(peers)) = (&reserver, peers) {
-            story = Ok(peer::play(reserver, peers, self.out)?);
+            let played = peer::play(reserver, peers, self.out);
+            // Before anything ends the run: nobody may read what it says any more.
             self.undo(reserver);
+            story = Ok(played?);
         }
         for check in CHECKS.iter().filter(|check| asked(check.needs)) {
             if check.needs == Needs::WithSleep && reserver.is_ok() {
                 self.out
                     .line("  the machine sleeps now, and goes on when it is awake again")?;
             }
-            self.check(check, Some(subject.disk), |evidence| {
+            let checked = self.check(check, Some(subject.disk), |evidence| {
                 let reserver = reserver.as_ref().map_err(|why| (*why).clone())?;
                 reserver.answers()?;
                 match check.find {
@@ -214,10 +216,11 @@ impl Run<'_, '_> {
                     Find::Peer(find) => find(story.as_ref().map_err(Clone::clone)?, evidence),
                     Find::Machine(_) | Find::Disk(_) => Ok(()),
                 }
-            })?;
+            });
             if let Ok(reserver) = &opened {
                 self.undo(reserver);
             }
+            checked?;
         }
         Ok(())
     }
