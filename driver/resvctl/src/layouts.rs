@@ -97,6 +97,11 @@ pub fn loaded(list: &[u8], file: &str) -> Option<Loaded> {
 mod verifier {
     pub const NEXT: usize = 0;
     pub const LEVEL: usize = 4;
+    /// Of the newer layout alone: `RuleClasses`, a bit for each.
+    pub const RULE_CLASSES: usize = 8;
+    /// `VrfWDFRuleClass` (Windows-Driver-Frameworks, src/framework/shared/object/globals.cpp). Those below 32 have the bits
+    /// of `verifier /flags`.
+    pub const WDF: u32 = 33;
     /// Where the UNICODE_STRING stands, newer first.
     pub const NAMES: [usize; 2] = [24, 8];
     pub const NAME_SIZE: usize = 16;
@@ -118,13 +123,18 @@ pub fn verified(list: &[u8], address: usize, file: &str) -> Answer<Option<Verifi
     let list = Bytes(list);
     let mut at = 0;
     while at < list.0.len() {
-        let (name, behind) = verifier::NAMES
+        let (is_newer, (name, behind)) = verifier::NAMES
             .into_iter()
-            .find_map(|name| verified_name(list, address, at + name))
+            .find_map(|name| {
+                let found = verified_name(list, address, at + name)?;
+                Some((name == verifier::NAMES[0], found))
+            })
             .ok_or(Win32::INVALID_DATA)?;
         let counts = |rest: Bytes<'_>| {
+            let classes = list.u64(at + verifier::RULE_CLASSES)?;
             Some(Verified {
                 flags: list.u32(at + verifier::LEVEL)?,
+                wdf: is_newer.then_some(classes >> verifier::WDF & 1 == 1),
                 loads: rest.u32(verifier::LOADS)?,
                 unloads: rest.u32(verifier::UNLOADS)?,
                 allocations: rest.u32(verifier::ATTEMPTED)?,

@@ -223,6 +223,8 @@ pub struct Signature {
 pub struct Verified {
     /// Its settings: the bits of `verifier /flags`.
     pub flags: u32,
+    /// Whether WDF verification is among its rule classes; none of a Windows that does not tell them.
+    pub wdf: Option<bool>,
     /// How often it was loaded since Windows started.
     pub loads: u32,
     /// How often it was unloaded.

@@ -103,6 +103,7 @@ fn driver_verifiers_counts_are_read_in_both_layouts() {
     // Unloads, UnTrackedPool 114, CurrentPagedPoolAllocations 115, CurrentNonPagedPoolAllocations 116.
     let counts = Verified {
         flags: 100,
+        wdf: None,
         loads: 112,
         unloads: 113,
         allocations: 104,
@@ -114,6 +115,8 @@ fn driver_verifiers_counts_are_read_in_both_layouts() {
         list.extend(verified(list.len(), newer, "resvflt.sys", &numbers, false));
         list.extend(verified(list.len(), newer, "last.sys", &[8; 21], true));
         let of = |file| layouts::verified(&list, ADDRESS, file);
+        let wdf = newer.then_some(false);
+        let counts = Verified { wdf, ..counts };
         assert_eq!(of("resvflt.sys"), Ok(Some(counts)), "newer: {newer}");
         assert_eq!(of("ResvFlt.sys"), Ok(Some(counts)), "newer: {newer}");
         assert_eq!(of("last.sys").map(|c| c.map(|c| c.loads)), Ok(Some(8)));
@@ -123,6 +126,22 @@ fn driver_verifiers_counts_are_read_in_both_layouts() {
         assert_eq!(elsewhere, Err(Win32::INVALID_DATA));
     }
     assert_eq!(layouts::verified(&[], ADDRESS, "resvflt.sys"), Ok(None));
+}
+
+#[test]
+fn driver_verifiers_wdf_rules_are_told_where_windows_tells_them() {
+    for newer in [true, false] {
+        let list = verified(0, newer, "resvflt.sys", &[0; 21], true);
+        for (bit, on) in [(32, false), (33, true), (34, false)] {
+            let mut list = list.clone();
+            if newer {
+                put(&mut list, 8, &(1_u64 << bit).to_le_bytes());
+            }
+            let wdf =
+                layouts::verified(&list, ADDRESS, "resvflt.sys").map(|c| c.and_then(|c| c.wdf));
+            assert_eq!(wdf, Ok(newer.then_some(on)), "newer: {newer}, class {bit}");
+        }
+    }
 }
 
 /// A TRACE_EVENT_INFO: the event's name, by EventNameOffset or TaskNameOffset, and each property's name, types and length.

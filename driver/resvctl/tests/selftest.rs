@@ -296,6 +296,15 @@ cases! {
             m.bench().verified = Ok(None);
             verifier_on(m, Value::dword(1));
         };
+    "kmdf-verifier" Below "" HOLDS "": |m| {
+        m.build = 20348;
+        verified(m).wdf = Some(true);
+    };
+    "kmdf-verifier" Below "" BROKEN "without its WDF rules": |m| {
+        m.build = 20348;
+        verified(m).wdf = Some(false);
+    };
+    "kmdf-verifier" Below "" UNTOLD "does not tell whether": |m| m.build = 17763;
     "kmdf-verifier" Below "" BROKEN "keeps it off": |m| verifier_on(m, Value::dword(0));
     "kmdf-verifier" Below "" BROKEN "keeps it off": |m| verifier_on(m, Value::sz("1"));
     "kmdf-verifier" Below "" UNTOLD "neither": |m| m.bench().verified = Ok(None);

@@ -130,7 +130,8 @@ checks! {
         "Its counts are read: loads, allocations, and what is allocated now, which is to be nothing."
     "kmdf-verifier", Nothing, Machine of_machine::kmdf_verifier:
         "KMDF Verifier is on for resvflt (VerifierOn below Parameters\\Wdf, or Driver Verifier's WDF flag)"
-        "VerifierOn below the service's Parameters\\Wdf is read; where it is absent, whether Driver Verifier watches the driver."
+        "VerifierOn below the service's Parameters\\Wdf is read; where it is absent, whether Driver Verifier watches the driver \
+         and has its WDF rules on."
     "served-by", WithReserve, Reserve of_reserve::served_by:
         "disk.sys serves a handle's RESERVE above a lower filter, an upper filter serves it itself (its counters before and after)"
         "The filter's count of requests is read before and after a RESERVE."

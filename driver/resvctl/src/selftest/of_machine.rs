@@ -343,14 +343,20 @@ pub fn driver_verifier(machine: &dyn Machine, evidence: &mut Evidence) -> Found 
     Ok(())
 }
 
+/// The build of Windows 10 1809, with which WDF verification became a choice of its own.
+const WDF_RULES: u32 = 17_763;
+
 /// `FxRegistrySettingsInitialize` (microsoft/Windows-Driver-Frameworks, src/framework/shared/object/globals.cpp): absent,
-/// VerifierOn is what Driver Verifier is for the driver.
+/// VerifierOn is whether Driver Verifier watches the driver with its WDF rules.
 pub fn kmdf_verifier(machine: &dyn Machine, evidence: &mut Evidence) -> Found {
     let key = Key::Machine(format!(r"{PARAMETERS}\Wdf"));
     let value = machine.value(&key, "VerifierOn");
     let value = value.map_err(Untold::of("VerifierOn"))?;
     let verified = machine.verified(IMAGE);
-    let verified = verified.map_err(Untold::of("Driver Verifier"))?.is_some();
+    let verified = verified.map_err(Untold::of("Driver Verifier"))?;
+    // Before Windows 10 1809 they were no choice of their own (Microsoft's page "Verifier Command Line", /standard).
+    let wdf = verified.map(|it| it.wdf.or((machine.build() < WDF_RULES).then_some(true)));
+    let verified = verified.is_some();
     let on = value.as_ref().map(dword);
     evidence.saw(
         "VerifierOn",
@@ -361,12 +367,21 @@ pub fn kmdf_verifier(machine: &dyn Machine, evidence: &mut Evidence) -> Found {
         },
     );
     evidence.saw("Driver Verifier watches it", verified);
+    if let Some(wdf) = wdf {
+        let wdf = wdf.map_or_else(|| "not told".into(), |wdf| wdf.to_string());
+        evidence.saw("with its WDF rules", wdf);
+    }
     match on {
         None | Some(Some(0)) if !verified => untold("neither asks for it"),
-        None => {
-            evidence.claim(verified, "neither asks for it");
-            Ok(())
-        }
+        None => match wdf.flatten() {
+            None => {
+                untold("this Windows does not tell whether Driver Verifier has its WDF rules on")
+            }
+            Some(wdf) => {
+                evidence.claim(wdf, "Driver Verifier watches it without its WDF rules");
+                Ok(())
+            }
+        },
         Some(number) => {
             let on = number.is_some_and(|number| number > 0);
             evidence.claim(on, "VerifierOn keeps it off");
