@@ -280,7 +280,8 @@ cases! {
 
     "port-refusal" Below "1" HOLDS "": |_| {};
     "port-refusal" Below "1" BROKEN "hands nothing over": |m| unit(m).refusal = Err(Win32::IO_DEVICE);
-    "port-refusal" Below "1" BROKEN "ScsiStatus is 08h": |m| unit(m).refusal = Ok((8, Vec::new()));
+    "port-refusal" Below "1" BROKEN "ScsiStatus is 22h": |m| unit(m).refusal = Ok((0x22, Vec::new()));
+    "port-refusal" Below "1" UNTOLD "busy: ScsiStatus 08h": |m| unit(m).refusal = Ok((8, Vec::new()));
     "port-refusal" Below "1" BROKEN "ILLEGAL REQUEST": |m| unit(m).refusal = Ok((2, Vec::new()));
     "port-refusal" Below "1" BROKEN "ILLEGAL REQUEST": |m| unit(m).refusal = Ok((2, vec![0x70, 0, 6, 0, 0, 0, 0, 0]));
     "port-refusal" Below "1" UNTOLD "takes the command": |m| unit(m).refusal = Ok((0, Vec::new()));

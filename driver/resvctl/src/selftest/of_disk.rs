@@ -218,8 +218,13 @@ pub fn port_refusal(subject: &Subject<'_>, evidence: &mut Evidence) -> Found {
         }
     };
     evidence.saw("status", "success");
-    if passed.status == 0 {
-        return untold("the unit takes the command");
+    match passed.status {
+        0 => return untold("the unit takes the command"),
+        // BUSY, TASK SET FULL, TASK ABORTED (SAM-5 5.3.1): it was not looked at.
+        busy @ (0x08 | 0x28 | 0x40) => {
+            return untold(format_args!("the unit is busy: ScsiStatus {busy:02x}h"));
+        }
+        _ => {}
     }
     evidence.same(
         "ScsiStatus",
