@@ -39,6 +39,7 @@ errors! {
     INVALID_IMAGE_HASH         577 "the image is not signed as this Windows wants it"
     DRIVER_BLOCKED            1275 "Windows keeps this driver from being loaded"
     NO_SUCH_DEVINST    0xE000_020B "the device is known no more"
+    NOT_VIRTUAL_DISK   0xC03A_0015 "the disk is no file"
 
     INVALID_FUNCTION             1 "the disk or its port driver does not know the request"
     ACCESS_DENIED                5 "access is denied"

@@ -1071,7 +1071,7 @@ fn what_can_not_be_told_counts_as_needed() {
         ),
         (
             |m| m.descriptors[0].1 = 15,
-            "the virtual disk PhysicalDrive0 (boot): Windows said no",
+            "the virtual disk PhysicalDrive0 (boot): the disk is no file",
         ),
         (
             |m| {

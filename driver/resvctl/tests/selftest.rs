@@ -197,6 +197,11 @@ cases! {
     "file-disk" Below "" BROKEN "no volume": |m| m.hosts = [(2, Vec::new())].into();
     "file-disk" Below "" BROKEN "is not there": |m| m.hosts = [(2, vec![r"\\?\Q:\".into()])].into();
     "file-disk" Below "" UNTOLD "no disk here is a file": |m| m.descriptors[2].1 = 9;
+    "file-disk" Below "" HOLDS "": |m| m.descriptors[2].1 = 14;
+    "file-disk" Below "" UNTOLD "no disk here is a file": |m| {
+        m.descriptors[2].1 = 14;
+        m.hosts = BTreeMap::new();
+    };
 
     "win32-errors" Below "" HOLDS "": |_| {};
     "win32-errors" Below "" BROKEN "STATUS_IO_TIMEOUT is 1460, not 121": |m| {

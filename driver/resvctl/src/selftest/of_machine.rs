@@ -219,10 +219,15 @@ pub fn file_disk(machine: &dyn Machine, evidence: &mut Evidence) -> Found {
         if !matches!(bus, Some(FILE_BACKED_VIRTUAL | VIRTUAL)) {
             continue;
         }
-        files += 1;
         let device = machine.open(&disk.path(), Access::Ask);
         let device = device.map_err(Untold::of(disk))?;
-        match device.host_volumes() {
+        let volumes = device.host_volumes();
+        // Since Windows 8 a VHD calls itself file-backed, and what is plainly virtual may be a RAM disk.
+        if bus == Some(VIRTUAL) && volumes == Err(Win32::NOT_VIRTUAL_DISK) {
+            continue;
+        }
+        files += 1;
+        match volumes {
             Ok(volumes) => {
                 evidence.saw(format_args!("{disk}'s file is on"), volumes.join(", "));
                 evidence.claim(!volumes.is_empty(), format_args!("{disk}: no volume"));
