@@ -492,6 +492,7 @@ peer_cases! {
     "peer-conflict" NoFilter UNTOLD "Watch 1 or 2": |_| {}, |_| {};
     "peer-conflict" Above UNTOLD "step 1: another initiator holds the disk": |m| held(m, "them"), |_| {};
     "peer-release" Above HOLDS "": |_| {}, |_| {};
+    "peer-release" Above HOLDS "": |m| m.bench().refuses = 3, |m| m.bench().refuses = 3;
     "peer-release" Below HOLDS "": |_| {}, |_| {};
     "peer-release" Above BROKEN "step 4: the second node's RESERVE: another initiator": |m| unit(m).keeps = true, |_| {};
     "peer-release" Above BROKEN "step 5: the first node's RESERVE: success": |m| unit(m).holder = Arc::default(), |_| {};

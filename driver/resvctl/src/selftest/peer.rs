@@ -103,6 +103,8 @@ const STEP: u32 = 120_000;
 const START: u32 = 600_000;
 /// How often its file is looked for, in ms.
 const LOOK: u32 = 250;
+/// How often it may be refused in a row.
+const TRIES: u32 = 20;
 
 impl<'a> Peers<'a> {
     pub fn new(
@@ -166,8 +168,18 @@ impl<'a> Peers<'a> {
     /// The other's file, if it is there and whole.
     fn page(&self, share: &str) -> Result<Option<Page>, Untold> {
         let path = file(share, &self.peer);
-        let bytes = self.machine.read_file(&path).map_err(Untold::of(path))?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        let mut tries = 0;
+        loop {
+            match self.machine.read_file(&path) {
+                // It is being put in its place, or taken away.
+                Err(Win32::ACCESS_DENIED | Win32::FILE_IN_USE) if tries < TRIES => tries += 1,
+                read => {
+                    let bytes = read.map_err(Untold::of(path))?;
+                    return Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()));
+                }
+            }
+            self.machine.wait(LOOK).map_err(Untold::of("waiting"))?;
+        }
     }
 
     /// Looks again and again for something in the other's file.

@@ -35,6 +35,9 @@ pub struct Lab {
     pub verified: Answer<Option<Verified>>,
     pub units: Vec<Unit>,
     pub share: Option<Share>,
+    /// How often in a row it refuses a file that is there, before it hands it over once.
+    pub refuses: u32,
+    pub refused: Cell<u32>,
     /// How long a wait really takes.
     pub wait: Duration,
     /// What the operator does when asked for Enter.
@@ -622,6 +625,8 @@ impl Memory {
                 .map(Unit::new)
                 .into(),
             share: None,
+            refuses: 0,
+            refused: Cell::new(0),
             wait: Duration::ZERO,
             enters: RefCell::new(None),
             read_only: false,

@@ -733,7 +733,14 @@ impl Machine for Memory {
     fn read_file(&self, path: &str) -> Answer<Option<Vec<u8>>> {
         self.call()?;
         if let Some(share) = self.share(path) {
-            return Ok(share.lock().expect("no panic").get(path).cloned());
+            let found = share.lock().expect("no panic").get(path).cloned();
+            let lab = self.tells()?;
+            if found.is_some() && lab.refused.get() < lab.refuses {
+                lab.refused.set(lab.refused.get() + 1);
+                return Err(Win32::FILE_IN_USE);
+            }
+            lab.refused.set(0);
+            return Ok(found);
         }
         Ok(self.lasting.borrow().files.get(path).cloned())
     }
