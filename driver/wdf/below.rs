@@ -24,6 +24,9 @@ pub struct Below {
     holders: AtomicU32,
 }
 
+/// [`Below::holders`] after the last: more than ever are out.
+const RELEASED: u32 = 1 << 31;
+
 // SAFETY: device objects and the framework's handles may be used on any thread, several at once.
 unsafe impl Sync for Below {}
 
@@ -57,7 +60,8 @@ impl Below {
         self.holders.store(1, Ordering::Relaxed);
     }
 
-    /// The device goes; nothing is sent any more. If [`hold`](Self::hold) came, its memory may be gone afterwards.
+    /// The device goes, and what comes from now on is not sent here but passes by. If [`hold`](Self::hold) came, its memory
+    /// may be gone when the last IRP is back and the framework is through with the device.
     pub fn let_go(&self) {
         if self.holders.load(Ordering::Relaxed) != 0 {
             let _success = self.one_less();
@@ -77,6 +81,12 @@ impl Below {
     #[cold]
     #[inline(never)]
     extern "C" fn dereference(&self) -> NTSTATUS {
+        // Of whoever was about to send while the device was let go, this may come again: once counts.
+        let order = Ordering::Relaxed;
+        let was = self.holders.compare_exchange(0, RELEASED, order, order);
+        if was.is_err() {
+            return returned();
+        }
         let (tag, line, file) = (null_mut(), 0, null_mut());
         // SAFETY: `hold` referenced it.
         unsafe {

@@ -418,7 +418,8 @@ unsafe extern "C" fn evt_srb_dispatch<C: Operations, const ANSWERS: bool>(
         return unsafe { call_unsafe!(WdfDeviceWdmDispatchIrp, device, irp, dispatch_context) };
     }
     // SAFETY: `open` gave the context space of the device, which outlives its callback.
-    let Some(context) = (unsafe { in_place::<C>(space) }) else {
+    let place = unsafe { &*space.cast::<ContextSpace<C>>() };
+    let Some(context) = place.get_open() else {
         // SAFETY: the arguments are those of this callback.
         return unsafe { seldom_srb::<C>(device, irp, dispatch_context) };
     };
@@ -445,7 +446,7 @@ unsafe extern "C" fn seldom_srb<C: Operations>(
     let asks = unsafe { Srb::of(location) }.map_or(Asks::Nothing, Srb::asks);
     // SAFETY: the device outlives its callback.
     if let Some(space) = unsafe { ContextSpace::<C>::of(device.cast()) }
-        && let Some(context) = space.get()
+        && let Some(context) = space.get_open()
     {
         let routine: PIO_COMPLETION_ROUTINE = match context.srb_passes(asks) {
             Look::Away => None,
@@ -634,8 +635,12 @@ unsafe extern "C" fn evt_device_self_managed_io_flush<C: Operations>(device: WDF
 
 unsafe extern "C" fn evt_cleanup_callback<C: Operations>(device: WDFOBJECT) {
     // SAFETY: the device outlives its callback.
-    if let Some(context) = unsafe { seldom_context::<C>(device) } {
+    if let Some(space) = unsafe { ContextSpace::<C>::of(device) }
+        && let Some(context) = space.get()
+    {
         context.evt_cleanup_callback();
+        // The filter is attached still, and SRBs may come.
+        space.close();
         context.below().let_go();
     }
 }

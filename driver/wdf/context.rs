@@ -6,7 +6,7 @@
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use wdk_sys::{
     PCWDF_OBJECT_CONTEXT_TYPE_INFO, WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, WDFOBJECT,
@@ -80,9 +80,15 @@ pub fn set_context<C: Context>(attributes: &mut WDF_OBJECT_ATTRIBUTES) {
 /// The context space of an object: all zero is a place that is still empty.
 #[repr(C)]
 pub struct ContextSpace<C> {
-    full: AtomicBool,
+    state: AtomicU8,
     value: UnsafeCell<MaybeUninit<C>>,
 }
+
+/// The states of a place; an empty one's is 0.
+const EMPTY: u8 = 0;
+const FULL: u8 = 1;
+/// Full, and its object is being deleted.
+const CLOSED: u8 = 2;
 
 impl<C: Context> ContextSpace<C> {
     /// The context space of an object, if it has one of this type. Any IRQL up to `DISPATCH_LEVEL`.
@@ -109,11 +115,25 @@ impl<C: Context> ContextSpace<C> {
 
     /// The value, if it is there.
     pub fn get(&self) -> Option<&C> {
-        if !self.full.load(Ordering::Acquire) {
+        if self.state.load(Ordering::Acquire) == EMPTY {
             return None;
         }
         // SAFETY: a full place holds a value, which is only read.
         Some(unsafe { &*self.place() })
+    }
+
+    /// The value, if it is there and [`close`](Self::close) did not come.
+    pub fn get_open(&self) -> Option<&C> {
+        if self.state.load(Ordering::Acquire) != FULL {
+            return None;
+        }
+        // SAFETY: as above.
+        Some(unsafe { &*self.place() })
+    }
+
+    /// From now on [`get_open`](Self::get_open) gives nothing; the value stays.
+    pub fn close(&self) {
+        self.state.store(CLOSED, Ordering::Release);
     }
 
     /// Moves the value in; the reference lives as long as the object.
@@ -124,7 +144,7 @@ impl<C: Context> ContextSpace<C> {
         let place = self.place();
         // SAFETY: nobody reads or writes an empty place but the caller.
         unsafe { place.write(value) };
-        self.full.store(true, Ordering::Release);
+        self.state.store(FULL, Ordering::Release);
         // SAFETY: it was just written, and from now on it is only read.
         unsafe { &*place }
     }

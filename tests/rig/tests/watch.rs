@@ -598,7 +598,7 @@ fn a_filter_that_is_not_the_only_one_knows_what_passes_it() {
     }
 }
 
-/// An SRB that is out while the device goes: disk.sys waits for it, or, which it never does, does not.
+/// An SRB that is out while the device goes, until disk.sys's removal waits for it, or until after that.
 #[test]
 fn an_srb_may_end_during_the_removal_and_after_it() {
     for watch in [0, 1, 2] {
@@ -638,6 +638,60 @@ fn an_srb_may_end_during_the_removal_and_after_it() {
                     drop(left);
                 }
             }
+        }
+    }
+}
+
+/// disk.sys passes a REMOVE on before it waits for what it has sent (class.c 1318), and may send again what comes back
+/// meanwhile: at every point of the removal at which the filter is attached still.
+#[test]
+fn an_srb_may_be_sent_during_the_removal() {
+    for watch in [0, 1, 2] {
+        for content in [class::read(0), class::command(&[0x16, 0, 0, 0, 0, 0])] {
+            let (mut at, mut sent, mut watched) = (1, 0, 0);
+            loop {
+                let bench = Bench::new(watch);
+                bench
+                    .stack
+                    .stack
+                    .port
+                    .behave(Shape::Success, Timing::Inline);
+                let world = Arc::clone(&world::current().world);
+                let (class, port) = (
+                    Arc::clone(&bench.stack.class),
+                    Arc::clone(&bench.stack.stack.port),
+                );
+                let (on_its_way, late) = (Arc::new(AtomicUsize::new(0)), content.clone());
+                let note = Arc::clone(&on_its_way);
+                let job = move || {
+                    // Nothing above it: the filter is gone.
+                    if rig::io::top_of(port.device()) != port.device() {
+                        class.send(&late).wait();
+                        note.fetch_add(1, Ordering::SeqCst);
+                    }
+                };
+                let last = world.points();
+                world.place(last + at, "late", Box::new(job));
+                let port = Arc::clone(&bench.stack.stack.port);
+                port.take_seen();
+                bench.end();
+                let points = world.points() - last;
+                sent += on_its_way.load(Ordering::SeqCst);
+                watched += port.take_seen().iter().filter(|seen| seen.watched).count();
+                if at >= points {
+                    break;
+                }
+                at += 1;
+            }
+            let case = format!("Watch {watch}, {content:?}: {watched} of {sent}");
+            assert!(sent > 10, "{case}");
+            // Before the filter lets the device go, and not after.
+            assert_eq!(
+                watched > 0,
+                watch == 2 || watch == 1 && content.cdb[0] == 0x16,
+                "{case}"
+            );
+            assert!(watched < sent, "{case}");
         }
     }
 }

@@ -520,6 +520,9 @@ impl Framework {
         self.note_removed(object.handle);
         let children = self.children(object.handle);
         self.delete_all(children.iter().map(|child| child.handle));
+        // The device's own comes before the REMOVE goes down, too, and it is attached still (facts 9).
+        self.clean_up(object);
+        world::current().point();
         let result = forward(device, irp);
         world::current().point();
         io::detach(device.lower);

@@ -68,6 +68,8 @@ pub struct Object {
     contexts: Mutex<Vec<(*const WDF_OBJECT_CONTEXT_TYPE_INFO, *mut u8)>>,
     /// One until it is deleted, and those that the driver took.
     references: AtomicUsize,
+    /// Its EvtCleanupCallback was called.
+    clean: AtomicBool,
     /// Its cleanup is over: nothing is left but its memory, for as long as it is referenced.
     deleted: AtomicBool,
 }
@@ -329,6 +331,7 @@ impl Framework {
             destroy: attributes.map_or(std::ptr::null(), |a| a.EvtDestroyCallback),
             contexts: Mutex::default(),
             references: AtomicUsize::new(1),
+            clean: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
         };
         if let Some(info) = attributes
@@ -418,7 +421,7 @@ impl Framework {
         }
         for object in &tree {
             Self::dispose(object);
-            self.callback(object.cleanup, object.handle, "EvtCleanupCallback");
+            self.clean_up(object);
         }
         for object in &tree {
             if let Some(parent) = object.parent {
@@ -426,6 +429,13 @@ impl Framework {
             }
             object.deleted.store(true, Ordering::SeqCst);
             self.release(object);
+        }
+    }
+
+    /// Calls an object's EvtCleanupCallback, once.
+    fn clean_up(&self, object: &Object) {
+        if !object.clean.swap(true, Ordering::SeqCst) {
+            self.callback(object.cleanup, object.handle, "EvtCleanupCallback");
         }
     }
 
