@@ -259,7 +259,7 @@ impl Class {
         *self.form.lock().unwrap_or_else(PoisonError::into_inner) = form;
     }
 
-    /// From now on a REMOVE ends without a wait for the SRBs that are out, which ClassRemoveDevice waits for.
+    /// From now on a REMOVE goes on down without a wait for the SRBs that are out, which ClassDispatchPnp waits for.
     pub fn make_hasty(&self) {
         self.is_hasty.store(true, Ordering::SeqCst);
     }
@@ -293,17 +293,15 @@ impl Class {
             return self.control(irp);
         }
         if u32::from(code) == major::IRP_MJ_PNP && minor == Pnp::Remove as u8 {
-            self.gone.store(true, Ordering::SeqCst);
-            // Before the others and not after them: in the rig a device's memory goes with its REMOVE.
-            io::detach(self.lower);
-            io::skip_current_location(irp);
-            let result = io::call_driver(self.lower, irp);
-            // It goes on down first, and then ClassRemoveDevice waits for what is out (1318, 10265).
+            // classpnp passes it on first and waits then (1318, 10265), while the device below it, deleted, stays; in the rig
+            // that goes. What is sent during a removal, a test sends by itself.
             if !self.is_hasty.load(Ordering::SeqCst) {
                 let nothing_out = || self.out.load(Ordering::SeqCst) == 0;
                 world::current().wait(self.key(), nothing_out);
             }
-            return result;
+            self.gone.store(true, Ordering::SeqCst);
+            // Before the others and not after them: in the rig a device's memory goes with its REMOVE.
+            io::detach(self.lower);
         }
         io::skip_current_location(irp);
         io::call_driver(self.lower, irp)
