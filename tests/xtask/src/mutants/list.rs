@@ -80,6 +80,7 @@ pub const FAULTS: &[Fault] = &[
     fault("reservation.rs", "return state.disk.foreign_answered(&verdict);", "return;"),
     fault("wdf/below.rs", "self.holders.fetch_add(1, Ordering::Relaxed);", ""),
     fault("wdf/below.rs", "return self.dereference();", ""),
+    fault("wdf/callbacks.rs", "space.close();", ""),
     fault("wdf/below.rs", "next.Control = ALWAYS;", "next.Control = 0;"),
     fault("wdf/below.rs", "(*location).Control |= PENDING", "(*location).Control |= 0 * PENDING"),
     fault("wdf/srb.rs", "if unsafe { upper.read() } == 0 {", "if false {"),
