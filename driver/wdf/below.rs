@@ -102,8 +102,8 @@ impl Below {
     }
 
     /// Sends an IRP on that the routine sees when it is back: a copy of the stack location goes down, as
-    /// `IoCopyCurrentIrpStackLocationToNext` and `IoSetCompletionRoutine` make it, which allocate nothing. Any IRQL up to
-    /// `DISPATCH_LEVEL`.
+    /// `IoCopyCurrentIrpStackLocationToNext` and `IoSetCompletionRoutine` make it, which allocate nothing. The driver is
+    /// not unloaded meanwhile, since who sends waits before its own removal ends. Any IRQL up to `DISPATCH_LEVEL`.
     ///
     /// # Safety
     /// [`hold`](Self::hold) came. The IRP is this driver's to pass on and isn't touched afterwards; the routine may be
