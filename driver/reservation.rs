@@ -44,7 +44,6 @@ pub struct Reservation {
     /// Seconds that the port gives one command.
     timeout: u32,
     net: SendTimeout,
-    watch: Watch,
 }
 
 /// What the lock covers.
@@ -178,7 +177,6 @@ impl Reservation {
             bus_relations: device.bus_relations()?,
             timeout,
             net: SendTimeout::seconds(timeout.saturating_add(NET_SECONDS)),
-            watch: parameters.watch,
         })
     }
 
@@ -313,7 +311,7 @@ impl Reservation {
     /// Tells what this node knows of the reservation.
     pub fn tell(&self, reply: Place<'_, ReservationState>) -> Told {
         let state = self.state.lock();
-        if self.watch != Watch::Off {
+        if state.disk.get().watch != Watch::Off as u8 {
             return state.tell_watched(reply);
         }
         reply.put(state.disk.get())

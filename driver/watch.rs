@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use scsi_reserve::{SrbAnswer, Watch, Watched};
 
 use crate::reservation::Reservation;
-use crate::wdf::{Asks, Below, Look, Rundown};
+use crate::wdf::{Asks, Below, Look, Protection, Rundown};
 
 /// The watch over one disk.
 pub struct Watching {
@@ -61,12 +61,15 @@ impl Watching {
         }
     }
 
+    /// The right to tell the reservation of what passes, between the device's start and its removal.
+    fn there(&self) -> Option<Protection<'_>> {
+        let started = self.started.load(Ordering::Acquire);
+        started.then(|| self.rundown.acquire()).flatten()
+    }
+
     /// Tells the reservation of it, if that is there.
     fn is_told(&self, reservation: &Reservation) -> bool {
-        if !self.started.load(Ordering::Acquire) {
-            return false;
-        }
-        let there = self.rundown.acquire();
+        let there = self.there();
         if there.is_some() {
             reservation.other_sent();
         }
@@ -80,10 +83,7 @@ impl Watching {
         answer: &SrbAnswer<'_>,
         reservation: &Reservation,
     ) {
-        if !self.started.load(Ordering::Acquire) {
-            return;
-        }
-        if let Some(_there) = self.rundown.acquire() {
+        if let Some(_there) = self.there() {
             reservation.other_answered(watched, answer);
         }
     }

@@ -102,8 +102,9 @@ impl Below {
     }
 
     /// Sends an IRP on that the routine sees when it is back: a copy of the stack location goes down, as
-    /// `IoCopyCurrentIrpStackLocationToNext` and `IoSetCompletionRoutine` make it, which allocate nothing. The driver is
-    /// not unloaded meanwhile, since who sends waits before its own removal ends. Any IRQL up to `DISPATCH_LEVEL`.
+    /// `IoCopyCurrentIrpStackLocationToNext` and `IoSetCompletionRoutine` make it, which allocate nothing. What keeps the
+    /// driver loaded meanwhile is that disk.sys waits for what it has sent before its own removal ends (`ClassRemoveDevice`
+    /// in microsoft/Windows-driver-samples, storage/class/classpnp/src/class.c). Any IRQL up to `DISPATCH_LEVEL`.
     ///
     /// # Safety
     /// [`hold`](Self::hold) came. The IRP is this driver's to pass on and isn't touched afterwards; the routine may be

@@ -98,7 +98,7 @@ pub use queue::Queue;
 pub(crate) use registry::utf16;
 pub use registry::{Key, Utf16, ascii};
 pub use request::{EvtRequestCancel, InHand, Place, Request, Told};
-pub use rundown::Rundown;
+pub use rundown::{Protection, Rundown};
 pub use srb::Asks;
 pub use timer::Timer;
 pub use work_item::WorkItem;

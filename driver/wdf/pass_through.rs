@@ -21,6 +21,7 @@ use wdk_sys::{
 use super::context::{Context, ContextSpace, context, set_context};
 use super::device::Device;
 use super::object::{attributes, check, size};
+use super::srb::current_location;
 
 /// `CTL_CODE(IOCTL_SCSI_BASE, 0x0401, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)` of `ntddscsi.h`; a
 /// macro that has no binding.
@@ -226,16 +227,7 @@ impl PassThrough {
         // SAFETY: the request is not out.
         let irp = unsafe { call_unsafe!(WdfRequestWdmGetIrp, self.0.request) };
         // SAFETY: the IRP is the request's own.
-        let tail = unsafe { &(*irp).Tail };
-        // SAFETY: this is what an IRP's tail holds unless it waits in a device queue or for its APC.
-        let overlay = unsafe { &tail.Overlay };
-        // SAFETY: this is what the union holds unless the I/O manager has queued the IRP as a packet.
-        let current = unsafe {
-            overlay
-                .__bindgen_anon_2
-                .__bindgen_anon_1
-                .CurrentStackLocation
-        };
+        let current = unsafe { current_location(irp) };
         // IoGetNextIrpStackLocation
         // SAFETY: the request was made for this target, which has the next location.
         let next = unsafe { current.sub(1) };

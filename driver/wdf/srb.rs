@@ -45,7 +45,7 @@ pub enum Srb<'a> {
 /// The current stack location.
 ///
 /// # Safety
-/// The IRP is on its way, and outlives `'a`.
+/// The IRP lives, and is in drivers' hands.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "a load")]
 pub unsafe fn current_location(irp: PIRP) -> PIO_STACK_LOCATION {
