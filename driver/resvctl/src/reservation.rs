@@ -169,12 +169,7 @@ impl State {
     fn of(machine: &dyn Machine, state: &ReservationState) -> Self {
         let byte = |byte: u8| (byte != NONE).then_some(byte);
         Self {
-            knowledge: match Knowledge::from_number(state.knowledge) {
-                Some(Knowledge::HeldByUs) => "held_by_us",
-                Some(Knowledge::NotOurs) => "not_ours",
-                Some(Knowledge::HeldByAnother) => "held_by_another",
-                Some(Knowledge::Unknown) | None => "unknown",
-            },
+            knowledge: knowledge(state),
             age_ms: machine.interrupt_time().saturating_sub(state.since) / 10_000,
             last_status: format!("{:#010x}", state.last_status),
             scsi_status: byte(state.scsi_status),
@@ -290,18 +285,42 @@ fn server(before: &Filter, after: &Filter) -> (Server, String) {
     }
 }
 
+/// sizeof(RESVFLT_STATE).
+pub const NEWEST: usize = size_of::<ReservationState>();
+
+/// The state query with room for so many bytes: what came.
+pub fn query_state(device: &dyn Device, room: usize) -> Answer<Vec<u8>> {
+    let mut answer = vec![0; room];
+    let length = device.control(IOCTL_RESVFLT_QUERY_STATE, &[], &mut answer)?;
+    answer.truncate(length);
+    Ok(answer)
+}
+
+pub const HELD_BY_US: &str = "held_by_us";
+pub const NOT_OURS: &str = "not_ours";
+pub const HELD_BY_ANOTHER: &str = "held_by_another";
+pub const UNKNOWN: &str = "unknown";
+
+/// What is known, as a word for programs.
+pub const fn knowledge(state: &ReservationState) -> &'static str {
+    match Knowledge::from_number(state.knowledge) {
+        Some(Knowledge::HeldByUs) => HELD_BY_US,
+        Some(Knowledge::NotOurs) => NOT_OURS,
+        Some(Knowledge::HeldByAnother) => HELD_BY_ANOTHER,
+        Some(Knowledge::Unknown) | None => UNKNOWN,
+    }
+}
+
 fn query(disk: Disk, device: &dyn Device) -> Filter {
-    let mut answer = [0; size_of::<ReservationState>()];
-    let length = match device.control(IOCTL_RESVFLT_QUERY_STATE, &[], &mut answer) {
-        Ok(length) => length,
+    let answer = match query_state(device, NEWEST) {
+        Ok(answer) => answer,
         Err(Win32::INVALID_FUNCTION | Win32::NOT_SUPPORTED) => return Filter::Absent,
         Err(error) => {
             let what = format!("{disk}: the query of resvflt's state");
             return Filter::Silent(Failure::of(what)(error).hint(error));
         }
     };
-    let state = ReservationState::from_answer(&answer[..length.min(answer.len())]);
-    state.map_or_else(
+    ReservationState::from_answer(&answer).map_or_else(
         || {
             let failure = Failure::new(format!("{disk}: resvflt's answer has another form"));
             Filter::Silent(failure.and("install resvctl.exe and resvflt.sys from one package"))

@@ -1,12 +1,14 @@
 //! A disk that checks are made on, and the filter's state as it is now, whatever its version.
 
-use scsi_reserve::state::{IOCTL_RESVFLT_QUERY_STATE, VERSION_1};
-use scsi_reserve::{Knowledge, ReservationState};
+use scsi_reserve::ReservationState;
+use scsi_reserve::state::VERSION_1;
 
 use super::evidence::{Untold, untold};
 use crate::disk::Disk;
 use crate::list::{Place, place};
 use crate::machine::{Access, Answer, Device, Machine, Node, Win32};
+use crate::reservation;
+pub use crate::reservation::{HELD_BY_ANOTHER, HELD_BY_US, NEWEST, UNKNOWN, query_state as query};
 
 /// A disk.
 pub struct Subject<'a> {
@@ -65,17 +67,6 @@ fn base(driver: &str) -> &str {
     driver.rsplit('\\').next().unwrap_or_default()
 }
 
-/// sizeof(RESVFLT_STATE).
-pub const NEWEST: usize = size_of::<ReservationState>();
-
-/// The state query with room for so many bytes: what came.
-pub fn query(device: &dyn Device, room: usize) -> Answer<Vec<u8>> {
-    let mut answer = vec![0; room];
-    let length = device.control(IOCTL_RESVFLT_QUERY_STATE, &[], &mut answer)?;
-    answer.truncate(length);
-    Ok(answer)
-}
-
 /// The filter's state.
 pub struct State(pub ReservationState);
 
@@ -94,12 +85,7 @@ impl State {
 
     /// What is known, as a word.
     pub const fn knowledge(&self) -> &'static str {
-        match Knowledge::from_number(self.0.knowledge) {
-            Some(Knowledge::HeldByUs) => HELD_BY_US,
-            Some(Knowledge::NotOurs) => NOT_OURS,
-            Some(Knowledge::HeldByAnother) => HELD_BY_ANOTHER,
-            Some(Knowledge::Unknown) | None => UNKNOWN,
-        }
+        reservation::knowledge(&self.0)
     }
 
     /// How many requests the filter has begun to serve since an earlier state.
@@ -115,11 +101,6 @@ impl State {
         untold("the filter answers version 1 of the state query")
     }
 }
-
-pub const HELD_BY_US: &str = "held_by_us";
-pub const NOT_OURS: &str = "not_ours";
-pub const HELD_BY_ANOTHER: &str = "held_by_another";
-pub const UNKNOWN: &str = "unknown";
 
 /// A SCSI command of this process's own, without data: the target's status and its sense data.
 pub fn pass_through(device: &dyn Device, cdb: &[u8]) -> Answer<Passed> {

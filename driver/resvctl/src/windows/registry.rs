@@ -15,6 +15,22 @@ use crate::machine::{Answer, Value, Win32};
 /// An open registry key.
 pub(super) struct Open(pub(super) HKEY);
 
+/// The names that a key's enumeration gives, of up to `ROOM` units with their NUL: it is called with an index, a buffer of
+/// that length, and the length.
+fn names<const ROOM: usize>(next: impl Fn(u32, *mut u16, *mut u32) -> u32) -> Answer<Vec<String>> {
+    let mut name = vec![0; ROOM];
+    let mut names = Vec::new();
+    for index in 0.. {
+        let mut length = length(&name) / 2;
+        match status(next(index, name.as_mut_ptr(), &raw mut length)) {
+            Err(Win32(ERROR_NO_MORE_ITEMS)) => break,
+            result => result?,
+        }
+        names.push(narrow(&name[..length as usize]));
+    }
+    Ok(names)
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
         // SAFETY: the key is open, and nobody else closes it.
@@ -78,57 +94,21 @@ impl Open {
     /// The names of its values.
     pub(super) fn value_names(&self) -> Answer<Vec<String>> {
         // The longest name that a value may have, and its NUL (Microsoft's page "Registry Element Size Limits").
-        let mut name = vec![0; 16_384];
-        let mut names = Vec::new();
-        for index in 0.. {
-            let mut length = length(&name) / 2;
+        names::<16_384>(|index, name, length| {
+            let (none, kind, data, size) = (null(), null_mut(), null_mut(), null_mut());
             // SAFETY: an open key and a buffer of that many units; null: nothing else is wanted.
-            match status(unsafe {
-                RegEnumValueW(
-                    self.0,
-                    index,
-                    name.as_mut_ptr(),
-                    &raw mut length,
-                    null(),
-                    null_mut(),
-                    null_mut(),
-                    null_mut(),
-                )
-            }) {
-                Err(Win32(ERROR_NO_MORE_ITEMS)) => break,
-                result => result?,
-            }
-            names.push(narrow(&name[..length as usize]));
-        }
-        Ok(names)
+            unsafe { RegEnumValueW(self.0, index, name, length, none, kind, data, size) }
+        })
     }
 
     /// The names of the keys below it.
     pub(super) fn key_names(&self) -> Answer<Vec<String>> {
         // The same page: 255 units.
-        let mut name = [0; 256];
-        let mut names = Vec::new();
-        for index in 0.. {
-            let mut length = length(&name) / 2;
+        names::<256>(|index, name, length| {
+            let (none, class, size, time) = (null(), null_mut(), null_mut(), null_mut());
             // SAFETY: an open key and a buffer of that many units; null: nothing else is wanted.
-            match status(unsafe {
-                RegEnumKeyExW(
-                    self.0,
-                    index,
-                    name.as_mut_ptr(),
-                    &raw mut length,
-                    null(),
-                    null_mut(),
-                    null_mut(),
-                    null_mut(),
-                )
-            }) {
-                Err(Win32(ERROR_NO_MORE_ITEMS)) => break,
-                result => result?,
-            }
-            names.push(narrow(&name[..length as usize]));
-        }
-        Ok(names)
+            unsafe { RegEnumKeyExW(self.0, index, name, length, none, class, size, time) }
+        })
     }
 
     pub(super) fn set(&self, name: &str, value: Option<&Value>) -> Answer<()> {
